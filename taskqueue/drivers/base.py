@@ -1,0 +1,234 @@
+"""The seam to the database: the verbs that every driver offers, with their contracts."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from taskqueue.drivers.values import (
+    AttemptRow,
+    Capabilities,
+    Completion,
+    Cycle,
+    Ending,
+    JobChanges,
+    JobFilter,
+    JobRow,
+    KeyRow,
+    Lanes,
+    NewJob,
+    NodeIdentity,
+    NodeRow,
+    Promotion,
+    QueueRow,
+    Rescue,
+    RollupRow,
+)
+from taskqueue.states import State
+
+
+class Driver(ABC):
+    """Everything that taskqueue asks of a database.
+
+    Each verb is one transaction: it happens as a whole or not at all, and what it returns is committed. Writes on a
+    claimed job carry (id, lease) and change nothing where the lease has moved on. Every method may raise
+    `DatabaseUnreachable`, `DatabaseBusy` or `StorageFull`; nothing is half done then. A driver may be used from many
+    threads; a connection is never carried over a fork.
+    """
+
+    capabilities: Capabilities
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close every connection. The driver opens new ones when it is used again."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Return the database's address for people, without its password."""
+
+    @abstractmethod
+    def installation(self) -> tuple[bytes, bytes]:
+        """Return this database's own id and its salt for passphrases, made by the first migration."""
+
+    # --- push -------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def push(self, job: NewJob, tags: Sequence[str] = ()) -> None:
+        """Insert one job durably: one statement on a kept connection, two where its lane is new or it has tags."""
+
+    @abstractmethod
+    def push_many(self, jobs: Sequence[NewJob], tags: Sequence[Sequence[str]] = ()) -> None:
+        """Insert jobs in one transaction: all or none. ``tags`` is empty or as long as ``jobs``."""
+
+    @abstractmethod
+    def push_within(self, session: Any, jobs: Sequence[NewJob], tags: Sequence[Sequence[str]] = ()) -> None:
+        """Insert jobs in the caller's own transaction: a SQLAlchemy Session or Connection on this very database.
+
+        Nothing is visible before the caller commits and nothing is left after a roll-back. Raises
+        `ConfigurationError` where the session is bound to another database.
+        """
+
+    # --- the way of a job --------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def lanes(self, queues: Sequence[str] | None) -> Lanes:
+        """Return fresh lane marks for serving ``queues`` in this order, or every queue by priority (None)."""
+
+    @abstractmethod
+    def cycle(
+        self,
+        node_id: int,
+        completions: Sequence[Completion],
+        endings: Sequence[Ending],
+        lanes: Lanes,
+        limit: int,
+    ) -> Cycle:
+        """Write how jobs ended and claim at most ``limit`` more, in one transaction.
+
+        Order of claims: queues in the order of service (every queue: by priority over all), in a queue the higher
+        priority first, then the oldest ready first. Paused queues are passed over. No two callers are ever given the same (id, lease).
+        Counters and rollups change in the same transaction. An unknown or moved lease is reported as stale and
+        changes nothing.
+        """
+
+    @abstractmethod
+    def promote(self, limit: int = 1000) -> Promotion:
+        """Make due delayed jobs pending, the longest due first."""
+
+    @abstractmethod
+    def record_start(self, node_id: int, job_id: bytes, lease: int) -> bool:
+        """Durably note that this lease of the job is about to run; False where the lease has moved on."""
+
+    @abstractmethod
+    def unpark(self, classes: Collection[str], key_ids: Collection[str]) -> int:
+        """Make parked jobs pending whose class or key this node knows; return how many."""
+
+    @abstractmethod
+    def change_mark(self) -> object:
+        """Return a cheap value that differs from the last one after another connection wrote, or None where there is none.
+
+        Equal marks mean that nothing was written; a dispatcher without work asks this instead of claiming.
+        """
+
+    # --- nodes ---------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def register_node(self, identity: NodeIdentity) -> int:
+        """Store a starting node as ``alive`` and return its id, which is never given again."""
+
+    @abstractmethod
+    def beat(self, node_id: int, *, state: str = "alive", info: str | None = None) -> bool:
+        """Raise the node's heartbeat sequence; False means that the node was declared dead and must stop its workers."""
+
+    @abstractmethod
+    def stop_node(self, node_id: int) -> None:
+        """Note a clean stop."""
+
+    @abstractmethod
+    def nodes(self, *, everyone: bool = False) -> list[NodeRow]:
+        """Return the nodes that are alive or draining, oldest first; with ``everyone`` also stopped and dead ones."""
+
+    @abstractmethod
+    def declare_dead(self, node_id: int, sequence: int) -> bool:
+        """Mark a node as dead if its sequence still is the one seen (compare-and-swap); say whether it was."""
+
+    @abstractmethod
+    def orphaned_nodes(self) -> list[int]:
+        """Return the ids that hold jobs in ``processing`` and are no living node: dead, stopped or without a row."""
+
+    @abstractmethod
+    def rescue(self, node_id: int, limit: int = 500) -> Rescue:
+        """Take jobs from a node that is dead, stopped or unknown: raise their lease and count a loss.
+
+        They become pending again with their attempt given back. At-most-once jobs fail with reason ``lost``. A job
+        whose start was recorded is charged a crash instead, and fails with reason ``crashed`` at `CRASH_LIMIT`.
+        Counters and attempts are written along. Does nothing while the node is alive.
+        """
+
+    @abstractmethod
+    def take_turn(self, duty: str, node_id: int, every: float) -> bool:
+        """Take the next turn of a duty if the last one is ``every`` seconds old; of many callers one is told True."""
+
+    # --- reading --------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def get(self, job_id: bytes) -> JobRow | None:
+        """Return a job, live or finished."""
+
+    @abstractmethod
+    def find(self, which: JobFilter, limit: int = 100) -> list[JobRow]:
+        """Return matching jobs, live and finished together, the newest id first."""
+
+    @abstractmethod
+    def count(self, which: JobFilter) -> int:
+        """Count matching jobs. Bounded by the rows that match: statistics use `queues` instead."""
+
+    @abstractmethod
+    def attempts(self, job_ids: Collection[bytes]) -> dict[bytes, list[AttemptRow]]:
+        """Return the attempts that did not complete, oldest first, by job."""
+
+    @abstractmethod
+    def states(self, job_ids: Collection[bytes]) -> dict[bytes, State]:
+        """Return the state of each job that exists: what a waiting caller polls."""
+
+    @abstractmethod
+    def queues(self) -> list[QueueRow]:
+        """Return every queue that holds or held a job, by name, with exact counts; history rows are not counted."""
+
+    @abstractmethod
+    def rollups(self, since: int, queue: str | None = None) -> list[RollupRow]:
+        """Return the minutes from ``since`` on, oldest first."""
+
+    # --- control ---------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def cancel(self, which: JobFilter) -> list[bytes]:
+        """Move matching jobs that wait (pending, delayed, blocked) to history as cancelled; return their ids."""
+
+    @abstractmethod
+    def revive(self, which: JobFilter, *, run_at: int | None = None) -> list[bytes]:
+        """Move matching failed or cancelled jobs back from history, with fresh attempts and a higher lease.
+
+        Counts of attempts and crashes start again at 0; the rows of earlier attempts stay. A job whose unique key has
+        been taken meanwhile, or whose payload is gone, stays where it is.
+        """
+
+    @abstractmethod
+    def update(self, job_id: bytes, changes: JobChanges) -> bool:
+        """Change a job that waits; False where it does not exist or does not wait."""
+
+    @abstractmethod
+    def delete(self, which: JobFilter) -> int:
+        """Remove matching jobs, live ones that wait and finished ones, with their tags and attempts; return how many.
+
+        Jobs in ``processing`` stay.
+        """
+
+    @abstractmethod
+    def flush(self, queue: str | None = None) -> int:
+        """Remove every job that waits in a queue (or in all), and return how many. Running jobs and history stay."""
+
+    @abstractmethod
+    def pause(self, queue: str, note: str | None = None) -> None:
+        """Stop claims from a queue, on every node and over restarts, until `resume`."""
+
+    @abstractmethod
+    def resume(self, queue: str) -> None:
+        """Allow claims from a queue again."""
+
+    # --- keys -----------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def keys(self) -> list[KeyRow]:
+        """Return the keys that this database knows, oldest first."""
+
+    @abstractmethod
+    def add_key(self, key_id: str, check_value: bytes, state: str = "active") -> None:
+        """Note a key under its id; does nothing where the id is known."""
+
+    @abstractmethod
+    def key_usage(self) -> dict[str, int]:
+        """Return how many stored jobs, live and finished, name each key id. Reads both tables."""

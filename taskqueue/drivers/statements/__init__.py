@@ -1,0 +1,1 @@
+"""The statements, in SQLAlchemy Core: built once at import, or once for each dialect; nothing is run here."""

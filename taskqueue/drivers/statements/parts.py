@@ -1,0 +1,54 @@
+"""What several statements are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import BindParameter, ColumnElement, Insert, Integer, Table, bindparam, literal_column
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+
+from taskqueue.drivers import tables
+from taskqueue.drivers.tables import history, jobs
+
+LIVE_STATES_THAT_WAIT = (tables.PENDING, tables.DELAYED, tables.BLOCKED)
+CARRIED = tuple(column.name for column in history.c if column.name in jobs.c and column.name != "payload")
+"""The columns that a job carries from its push into history, apart from its payload."""
+
+
+def constant(value: int) -> ColumnElement[int]:
+    """Return a number spelled out in the text: a bound one would not match a partial index, and costs a parameter."""
+    return literal_column(str(value), Integer)
+
+
+def in_state(table: Table, *codes: int) -> ColumnElement[bool]:
+    """Return the condition that a row of ``table`` is in one of these states, spelled out."""
+    if len(codes) == 1:
+        return table.c.state == constant(codes[0])
+    return table.c.state.in_([constant(code) for code in codes])
+
+
+def given(table: Table, name: str, parameter: str | None = None) -> BindParameter[Any]:
+    """Return a parameter with the type of a column."""
+    return bindparam(parameter or name, type_=table.c[name].type)
+
+
+def insert_into(table: Table, dialect: str) -> Any:
+    """Return an INSERT that can say what happens on a conflict, for a dialect by name."""
+    if dialect == "sqlite":
+        return sqlite.insert(table)
+    if dialect == "postgresql":
+        return postgresql.insert(table)
+    return mysql.insert(table)
+
+
+def unless_there(statement: Any, key: Sequence[str]) -> Insert:
+    """Let an INSERT from `insert_into` pass over rows whose ``key`` is there already."""
+    if isinstance(statement, mysql.Insert):
+        return statement.on_duplicate_key_update({key[0]: statement.table.c[key[0]]})
+    return statement.on_conflict_do_nothing(index_elements=list(key))  # type: ignore[no-any-return]
+
+
+def columns_of(table: Table, names: Iterable[str]) -> list[Any]:
+    """Return the columns of ``table`` with these names."""
+    return [table.c[name] for name in names]

@@ -1,0 +1,52 @@
+"""Statements for jobs that wait: promotion of the delayed, return of the parked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import BigInteger, Select, Update, and_, bindparam, case, func, or_, select, update
+
+from taskqueue.drivers import tables
+from taskqueue.drivers.statements.parts import constant, in_state
+from taskqueue.drivers.tables import jobs
+from taskqueue.drivers.values import BlockedBy
+
+DUE: Select[Any] = (
+    select(jobs.c.id)
+    .where(in_state(jobs, tables.DELAYED), jobs.c.run_at <= bindparam("now", type_=BigInteger))
+    .order_by(jobs.c.run_at)
+    .limit(bindparam("limit", type_=BigInteger))
+    .offset(constant(0))
+    .with_for_update(skip_locked=True)
+)
+"""The delayed jobs that are due, the longest due first."""
+
+_EARLIEST = bindparam("earliest", type_=BigInteger)
+
+PROMOTE: Update = (
+    update(jobs)
+    .where(jobs.c.id.in_(bindparam("ids", expanding=True)), in_state(jobs, tables.DELAYED))
+    .values(
+        {
+            jobs.c.state: constant(tables.PENDING),
+            jobs.c.ready_at: case((jobs.c.run_at > _EARLIEST, jobs.c.run_at), else_=_EARLIEST),
+        }
+    )
+)
+"""Make delayed jobs pending. They have been ready since they were due, but not before ``earliest``."""
+
+NEXT_RUN_AT: Select[Any] = select(func.min(jobs.c.run_at)).where(in_state(jobs, tables.DELAYED))
+
+
+def unpark(classes: Collection[str], key_ids: Collection[str], now: int) -> Update:
+    """Make parked jobs pending whose class or key is among these."""
+    known = or_(
+        and_(jobs.c.blocked_by == int(BlockedBy.UNKNOWN_CLASS), jobs.c.job_class.in_(classes)),
+        and_(jobs.c.blocked_by == int(BlockedBy.UNKNOWN_KEY), jobs.c.key_id.in_(key_ids)),
+    )
+    return (
+        update(jobs)
+        .where(in_state(jobs, tables.BLOCKED), known)
+        .values({jobs.c.state: constant(tables.PENDING), jobs.c.ready_at: now, jobs.c.blocked_by: constant(0)})
+    )

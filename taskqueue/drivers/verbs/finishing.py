@@ -1,0 +1,149 @@
+"""How claimed jobs end, with prepared statements on a cursor of the database's driver."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Dialect
+
+from taskqueue.drivers import tables
+from taskqueue.drivers.prepared import Prepared, prepare
+from taskqueue.drivers.statements import counting, finishing
+from taskqueue.drivers.values import Completion, Ending, Stale
+from taskqueue.drivers.verbs.tally import Tally
+from taskqueue.states import Reason, Verb
+
+_LEFT = {Verb.FAIL: tables.FAILED, Verb.CANCEL: tables.CANCELLED}
+_CHUNK = 500
+
+
+class Finisher:
+    """The statements that end claimed jobs, compiled for one dialect."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        fields = Completion._fields
+        self._complete = prepare(finishing.COMPLETE, dialect)
+        self._complete_keeping = prepare(finishing.COMPLETE_KEEPING_PAYLOAD, dialect)
+        self._pick = self._complete.picker(fields)
+        self._remove = prepare(finishing.REMOVE, dialect)
+        self._end = prepare(finishing.END, dialect)
+        self._attempt = prepare(finishing.NOTE_ATTEMPT, dialect)
+        self._hand_back = prepare(finishing.HAND_BACK, dialect)
+        self._counter = prepare(counting.add_to_counter(dialect.name), dialect)
+        self._rollup = prepare(counting.add_to_rollup(dialect.name), dialect)
+
+    def complete(self, cursor: Any, completions: Sequence[Completion], keeping: Collection[str]) -> bool:
+        """Move completed jobs into history; False where some were not held, and then the transaction must be undone."""
+        if not keeping:
+            return self._move(cursor, self._complete, completions)
+        kept = [each for each in completions if each.queue in keeping]
+        others = [each for each in completions if each.queue not in keeping]
+        return self._move(cursor, self._complete_keeping, kept) and self._move(cursor, self._complete, others)
+
+    def _move(self, cursor: Any, insert: Prepared, completions: Sequence[Completion]) -> bool:
+        if not completions:
+            return True
+        cursor.executemany(insert.sql, map(self._pick, completions))
+        if cursor.rowcount != len(completions):
+            return False
+        cursor.executemany(self._remove.sql, [each[:2] for each in completions])
+        return bool(cursor.rowcount == len(completions))
+
+    def end(self, cursor: Any, ending: Ending, now: int, tally: Tally) -> bool:
+        """Write any other end of a job, and count it; False where the job was not held under this lease."""
+        if _leaves_attempt(ending) and not self._note_attempt(cursor, ending):
+            return False
+        if ending.verb in _LEFT:
+            return self._leave(cursor, ending, tally)
+        return self._return(cursor, ending, now, tally)
+
+    def _note_attempt(self, cursor: Any, ending: Ending) -> bool:
+        reason = ending.reason or (Reason.CRASHED if ending.crashed else Reason.ERROR)
+        values = {
+            "id": ending.id,
+            "lease": ending.lease,
+            "reason": reason.value,
+            "started_at": ending.finished_at - ending.run_us,
+            "finished_at": ending.finished_at,
+            "error_type": ending.error_type,
+            "error": ending.error,
+            "key_id": ending.key_id,
+        }
+        return run(cursor, self._attempt, values) == 1
+
+    def _leave(self, cursor: Any, ending: Ending, tally: Tally) -> bool:
+        state = _LEFT[ending.verb]
+        failed = ending.verb is Verb.FAIL
+        values = {
+            "id": ending.id,
+            "lease": ending.lease,
+            "state": state,
+            "started_at": ending.finished_at - ending.run_us,
+            "finished_at": ending.finished_at,
+            "run_us": ending.run_us,
+            "reason": (ending.reason or Reason.ERROR).value if failed else None,
+            "lease_raised": 0,
+            "given_back": int(not ending.spent),
+            "crashed": int(ending.crashed),
+        }
+        if run(cursor, self._end, values) != 1:
+            return False
+        cursor.execute(self._remove.sql, (ending.id, ending.lease))
+        if failed:
+            tally.fail(ending.queue, ending.finished_at)
+        else:
+            tally.move(ending.queue, state)
+        return True
+
+    def _return(self, cursor: Any, ending: Ending, now: int, tally: Tally) -> bool:
+        parked = ending.verb is Verb.PARK
+        delayed = not parked and ending.run_at is not None and ending.run_at > now
+        values = {
+            "id": ending.id,
+            "lease": ending.lease,
+            "state": tables.BLOCKED if parked else tables.DELAYED if delayed else tables.PENDING,
+            "ready_at": ending.run_at if delayed else now,
+            "run_at": ending.run_at,
+            "given_back": int(parked or not ending.spent),
+            "crashed": int(ending.crashed),
+            "lost": 0,
+            "blocked_by": int(ending.blocked_by) if parked else 0,
+        }
+        if run(cursor, self._hand_back, values) != 1:
+            return False
+        if ending.verb is Verb.RETRY:
+            tally.retry(ending.queue, ending.finished_at)
+        return True
+
+    def count(self, cursor: Any, tally: Tally) -> None:
+        """Write what was counted."""
+        tally.write(cursor, self._counter, self._rollup)
+
+
+def run(cursor: Any, statement: Prepared, values: dict[str, Any]) -> int:
+    """Run a prepared statement and return how many rows it changed."""
+    cursor.execute(statement.sql, [values[name] for name in statement.names])
+    return int(cursor.rowcount)
+
+
+def _leaves_attempt(ending: Ending) -> bool:
+    return ending.verb in (Verb.RETRY, Verb.FAIL) or ending.crashed or ending.error_type is not None
+
+
+def held(connection: Connection, completions: Sequence[Completion]) -> tuple[list[Completion], list[Stale]]:
+    """Part completions into those whose job is held under their lease, each once, and the stale others."""
+    leases: dict[bytes, int] = {}
+    ids = [each.id for each in completions]
+    for start in range(0, len(ids), _CHUNK):
+        rows = connection.execute(finishing.LEASES, {"ids": ids[start : start + _CHUNK]})
+        leases.update((row[0], row[1]) for row in rows)
+    good: list[Completion] = []
+    stale: list[Stale] = []
+    for each in completions:
+        if leases.get(each.id) == each.lease:
+            good.append(each)
+            del leases[each.id]
+        else:
+            stale.append(Stale(each.id, each.lease))
+    return good, stale

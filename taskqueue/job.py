@@ -1,0 +1,164 @@
+"""`Job`: what users subclass. One required method, ``handle``; everything else has a default."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from typing import Any, ClassVar
+from uuid import UUID
+
+from taskqueue.backoff import Backoff
+from taskqueue.errors import InvalidOption
+from taskqueue.ids import new_id
+from taskqueue.job_options import JobOptions, Priority
+from taskqueue.options import convert_all
+from taskqueue.registry import REGISTRY, module_name
+from taskqueue.states import Delivery
+
+_OPTION_NAMES = tuple(field.name for field in fields(JobOptions))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a handler may know of its own run."""
+
+    attempt: int
+    max_attempts: int
+    lease: int
+
+
+_NOT_RUNNING = Run(attempt=0, max_attempts=0, lease=0)
+_logger = logging.getLogger("taskqueue.job")
+
+
+class Job:
+    """A unit of work: a payload, options, and ``handle``.
+
+    ::
+
+        class SendEmail(Job):
+            queue, priority, max_attempts, timeout = "emails", Priority.HIGH, 5, 30
+
+            def handle(self):
+                deliver(self.payload["to"])
+                return {"sent": True}
+
+    Class attributes are defaults, keyword arguments override them, an unknown option is an error. What ``handle``
+    returns is stored, sealed, as the result; if it returns None and changed the payload, the changed payload is. Any
+    exception fails the attempt; the job is tried again while attempts are left, unless ``give_up_on`` names the exception
+    or ``retry_on`` does not.
+    """
+
+    queue: str = "default"
+    priority: int = Priority.NORMAL
+    tags: tuple[str, ...] | list[str] = ()
+    category: str | None = None
+    delay: float | None = None
+    at: datetime | None = None
+    run_at: datetime | None = None
+    expires_in: float | None = None
+    max_attempts: int = 3
+    retry_interval: float | None = None
+    backoff: Backoff | float | None = None
+    timeout: float | None = None
+    delivery: Delivery | str = Delivery.AT_LEAST_ONCE
+    unique_key: str | None = None
+
+    name: ClassVar[str] = ""
+    """The name under which jobs of this class are stored; empty: ``module.QualName``."""
+    aliases: ClassVar[tuple[str, ...]] = ()
+    """Older names, under which stored jobs still find this class."""
+    retry_on: ClassVar[tuple[type[BaseException], ...]] = (Exception,)
+    """Exceptions after which the job is tried again."""
+    give_up_on: ClassVar[tuple[type[BaseException], ...]] = ()
+    """Exceptions after which it is not, whatever ``retry_on`` says."""
+    compress: ClassVar[bool] = True
+    """Whether large payloads are compressed; switch it off where secret and foreign text share a payload."""
+
+    job_class: ClassVar[str] = ""
+    _run: Run = _NOT_RUNNING
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Enter the class into the registry, so that workers that import its module know it."""
+        super().__init_subclass__(**keywords)
+        own = cls.__dict__.get("name", "")
+        cls.job_class = own or f"{module_name(cls)}.{cls.__qualname__}"
+        if not 0 < len(cls.job_class) <= 255:
+            raise InvalidOption(f"a job class needs a name of 1 to 255 characters, got {len(cls.job_class)}; set name=")
+        if cls.handle is not Job.handle:
+            REGISTRY.add(cls, cls.job_class, cls.__dict__.get("aliases", ()))
+
+    def __init__(self, payload: Any = None, **options: Any) -> None:
+        self.id: UUID = new_id()
+        self.payload: Any = payload
+        if options:
+            self.__dict__.update(convert_all(JobOptions, options, f"{type(self).__name__}()"))
+            self.__dict__["_given"] = tuple(name for name, value in options.items() if value is not None)
+
+    def handle(self) -> Any:
+        """Do the work. What it returns is stored as the job's result."""
+        raise NotImplementedError(f"{type(self).__qualname__} has no handle() method; define one")
+
+    def before(self) -> None:
+        """Run before ``handle``; an exception counts as the attempt's failure."""
+
+    def after(self, result: Any) -> None:
+        """Run after ``handle`` has returned; an exception counts as the attempt's failure."""
+
+    def on_failure(self, error: BaseException) -> None:
+        """Run after an attempt has failed; an exception here is logged and changes nothing."""
+
+    @property
+    def options(self) -> JobOptions:
+        """Return all options of this job: its own, else its class's, else the defaults.
+
+        Raises `InvalidOption` for a class attribute that does not fit.
+        """
+        base = class_options(type(self))
+        given: tuple[str, ...] = self.__dict__.get("_given", ())
+        return replace(base, **{name: self.__dict__[name] for name in given}) if given else base
+
+    def configure(self, **options: Any) -> Job:
+        """Override options of this job before its push, and return it."""
+        converted = convert_all(JobOptions, options, f"{type(self).__name__}()")
+        self.__dict__.update(converted)
+        self.__dict__["_given"] = tuple({*self.__dict__.get("_given", ()), *converted})
+        return self
+
+    @property
+    def attempt(self) -> int:
+        """Return the number of this attempt, counted from 1; 0 outside a run."""
+        return self._run.attempt
+
+    @property
+    def fencing_token(self) -> int:
+        """Return a number that rises with each claim of this job, to pass on to systems that can check it."""
+        return self._run.lease
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """Return a logger that adds the job's id, class, queue and attempt to each record."""
+        about = {
+            "job_id": str(self.id),
+            "job_class": type(self).job_class,
+            "queue": self.queue,
+            "attempt": self.attempt,
+        }
+        return logging.LoggerAdapter(_logger, about)
+
+    def __repr__(self) -> str:
+        """Name the class and the id, never the payload."""
+        return f"<{type(self).job_class} {self.id}>"
+
+
+def class_options(cls: type[Job]) -> JobOptions:
+    """Return the options that a class sets by its attributes, checked once a class."""
+    cached = cls.__dict__.get("_class_options")
+    if isinstance(cached, JobOptions):
+        return cached
+    given: Mapping[str, Any] = {name: getattr(cls, name) for name in _OPTION_NAMES}
+    made = JobOptions(**convert_all(JobOptions, given, f"class {cls.__name__}"))
+    cls._class_options = made  # type: ignore[attr-defined]
+    return made

@@ -1,0 +1,1 @@
+"""A node: one ``queue:work`` process tree of supervisor, template and workers."""

@@ -1,0 +1,46 @@
+"""How much work to send ahead, decided from how long jobs have taken; pure arithmetic.
+
+A chunk is about 2 ms of work: below that the trip between processes costs more than the jobs (35 microseconds for a
+chunk of one, 3 for one of 16), above it nothing is gained. Jobs of 5 ms and more go out one at a time to a free worker.
+"""
+
+from __future__ import annotations
+
+CHUNK_US = 2_000.0
+AHEAD_US = 2 * CHUNK_US
+LONG_JOB_US = 5_000.0
+SLOW_JOB_US = 100_000.0
+HORIZON_US = 50_000.0
+MOST_AHEAD = 32
+MOST_CLAIMED = 400
+UNKNOWN_US = 10_000.0
+_TRIP_US = 15.0
+_WEIGHT = 0.2
+
+
+class Pacing:
+    """Moving averages of run times, by job class and over all."""
+
+    def __init__(self) -> None:
+        self._by_class: dict[str, float] = {}
+        self._overall = UNKNOWN_US
+
+    def learn(self, job_class: str, run_us: float) -> None:
+        """Take in how long a job of a class ran."""
+        cost = run_us + _TRIP_US
+        known = self._by_class.get(job_class)
+        self._by_class[job_class] = cost if known is None else known + _WEIGHT * (cost - known)
+        self._overall += _WEIGHT / 4 * (cost - self._overall)
+
+    def estimate(self, job_class: str) -> float:
+        """Return the microseconds that a job of this class is expected to take; a class not seen yet counts as long."""
+        return self._by_class.get(job_class, UNKNOWN_US)
+
+    def wanted(self, workers: int, free: int) -> int:
+        """Return how many claimed jobs to have in hand: what is free now and what will be within the next 50 ms.
+
+        Slow jobs are claimed for free workers only, so that they wait in the database, where any node can take them.
+        """
+        if self._overall >= SLOW_JOB_US:
+            return free
+        return min(MOST_CLAIMED, free + int(workers * HORIZON_US / self._overall))

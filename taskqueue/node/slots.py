@@ -1,0 +1,76 @@
+"""Shared memory in which each worker says what it is doing, so that nobody need ask it.
+
+A slot is a row of 64-bit integers in a file that has no name, mapped by the supervisor and by every worker. A worker
+writes its own slot (0.6 microseconds a job), the supervisor reads: it enforces timeouts and knows, when a worker is
+dead, which job died with it, which were finished and which had not begun. Aligned 64-bit stores are seen whole.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+_WORDS = 8
+TOKEN, STARTED, DEADLINE, DONE, JOBS = range(5)
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the file made there has no name
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What a worker was doing when its slot was read; times in nanoseconds of the monotonic clock.
+
+    ``token`` is the job it runs, 0 for none; ``deadline`` is 0 where the job has no timeout; every token up to ``done``
+    has finished or was never started by this worker.
+    """
+
+    token: int
+    started: int
+    deadline: int
+    done: int
+    jobs: int
+
+
+class Slots:
+    """The slots of one node."""
+
+    def __init__(self, descriptor: int, number: int) -> None:
+        self.descriptor = descriptor
+        self.number = number
+        self._map = mmap.mmap(descriptor, number * _WORDS * 8)
+        self._words = memoryview(self._map).cast("q")
+
+    @classmethod
+    def create(cls, number: int) -> Slots:
+        """Make slots for ``number`` workers in memory that goes away with the last process that maps it."""
+        folder = str(_SHARED_MEMORY) if os.access(_SHARED_MEMORY, os.W_OK) else None
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.truncate(number * _WORDS * 8)
+            return cls(os.dup(file.fileno()), number)
+
+    def of(self, index: int) -> memoryview:
+        """Return the words of one worker, for the worker itself to write."""
+        return self._words[index * _WORDS : (index + 1) * _WORDS]
+
+    def clear(self, index: int) -> None:
+        """Forget what the last owner of a slot wrote."""
+        words = self.of(index)
+        for word in range(_WORDS):
+            words[word] = 0
+
+    def glance(self, index: int) -> Glance:
+        """Read one worker's slot."""
+        words = self.of(index)
+        while True:
+            token = words[TOKEN]
+            seen = Glance(token, words[STARTED], words[DEADLINE], words[DONE], words[JOBS])
+            if words[TOKEN] == token:  # Otherwise the worker went on to its next job while we read.
+                return seen
+
+    def close(self) -> None:
+        """Unmap the memory here."""
+        self._words.release()
+        self._map.close()
+        os.close(self.descriptor)
