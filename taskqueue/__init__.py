@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from taskqueue.backoff import Backoff
     from taskqueue.errors import TaskQueueError
     from taskqueue.functions import task
+    from taskqueue.handle import JobHandle
     from taskqueue.job import Job
     from taskqueue.job_options import Priority
-    from taskqueue.manager import JobHandle, QueueManager
+    from taskqueue.manager import QueueManager
     from taskqueue.record import JobRecord
     from taskqueue.states import Delivery, Reason, State
 
@@ -48,7 +49,7 @@ if not TYPE_CHECKING:  # hidden from type checkers, which would otherwise accept
         "Backoff": "backoff",
         "Delivery": "states",
         "Job": "job",
-        "JobHandle": "manager",
+        "JobHandle": "handle",
         "JobRecord": "record",
         "Priority": "job_options",
         "QueueManager": "manager",

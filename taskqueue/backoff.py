@@ -16,7 +16,7 @@ LONGEST_DELAY = 10 * 365 * 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Delays that grow from ``base`` by ``factor`` up to ``cap`` seconds, each lengthened by up to ``jitter`` of itself."""
+    """Delays that grow from ``base`` by ``factor`` up to ``cap`` seconds, each longer by up to ``jitter`` of itself."""
 
     base: float = 10.0
     factor: float = 2.0
@@ -27,7 +27,7 @@ class Backoff:
         """Refuse what would wait a negative time or for ever."""
         if not 0 <= self.base <= self.cap <= LONGEST_DELAY:
             raise InvalidOption(
-                f"backoff must satisfy 0 <= base <= cap <= {LONGEST_DELAY:.0f} seconds, got base={self.base} cap={self.cap}"
+                f"backoff needs 0 <= base <= cap <= {LONGEST_DELAY:.0f} seconds, got base={self.base} cap={self.cap}"
             )
         if not 1 <= self.factor <= 100:
             raise InvalidOption(f"backoff factor must be 1 to 100, got {self.factor}")

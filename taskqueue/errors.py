@@ -15,7 +15,8 @@
     ├── JobError                    1   a job did not end as hoped
     │   ├── JobFailed               1   raised by waiting for a job that failed
     │   ├── JobLost                 1   another worker has taken the job over
-    │   └── InvalidTransition       1   the job is not in a state from which this can happen
+    │   ├── InvalidTransition       1   the job is not in a state from which this can happen
+    │   └── DuplicateJob            1   another live job has the same unique key
     ├── CannotOpen                  1   sealed bytes that this key ring cannot open
     ├── StoreError                  1   the store refused
     │   ├── DatabaseUnreachable    69   no connection could be made
@@ -102,6 +103,10 @@ class JobLost(JobError):
 
 class InvalidTransition(JobError):
     """The job is not in a state from which this can happen."""
+
+
+class DuplicateJob(JobError):
+    """Another job that waits or runs has the same unique key; nothing was stored."""
 
 
 class CannotOpen(TaskQueueError):

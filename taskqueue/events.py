@@ -1,4 +1,4 @@
-"""What happened, as values, and the one place to listen to it. The code that decides emits; logs and metrics subscribe."""
+"""What happened, as values, and the one place to listen to it: who decides emits, logs and metrics subscribe."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _logger = logging.getLogger("taskqueue.events")
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a job or to a worker (``pid``). ``detail`` never holds a payload, result or message."""
+    """Something that happened to a job or a worker (``pid``). ``detail`` never holds a payload, result or message."""
 
     name: EventName
     job_id: UUID | None = None

@@ -62,7 +62,7 @@ class Task(Generic[P, R]):
         function, signature = self.function, self.signature
 
         def handle(job: Job) -> R:
-            bound = inspect.BoundArguments(signature, job.payload or {})  # type: ignore[arg-type]
+            bound = inspect.BoundArguments(signature, job.payload or {})
             signature.bind(*bound.args, **bound.kwargs)
             return function(*bound.args, **bound.kwargs)
 

@@ -51,7 +51,7 @@ def new_id() -> UUID:
 
 def _renew_after_fork() -> None:
     # A forked child must not go on from its parent's tail: both would make the same ids.
-    global _generator
+    global _generator  # noqa: PLW0603 - what a fork has to renew is the process's own state
     _generator = _Generator()
 
 

@@ -47,8 +47,8 @@ class Job:
 
     Class attributes are defaults, keyword arguments override them, an unknown option is an error. What ``handle``
     returns is stored, sealed, as the result; if it returns None and changed the payload, the changed payload is. Any
-    exception fails the attempt; the job is tried again while attempts are left, unless ``give_up_on`` names the exception
-    or ``retry_on`` does not.
+    exception fails the attempt; the job is tried again while attempts are left, unless ``give_up_on`` names the
+    exception or ``retry_on`` does not.
     """
 
     queue: str = "default"

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from taskqueue.clock import SYSTEM_CLOCK, Clock, to_us
@@ -75,7 +75,7 @@ class QueueManager:
         """Return a manager with the settings of environment, ``.env`` and configuration files."""
         return cls(None, **keywords)
 
-    # --- connection -------------------------------------------------------------------------------------------------
+    # --- connection ------------------------------------------------------------------------------------------
 
     def connect(self) -> QueueManager:
         """Open the database and check schema and key; raises what is wrong with them. Does nothing when open."""
@@ -89,9 +89,10 @@ class QueueManager:
                 self._store.close()
                 self._store = None
 
-    def __enter__(self) -> QueueManager:
+    def __enter__(self) -> Self:
         """Open the database."""
-        return self.connect()
+        self._open()
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -109,7 +110,7 @@ class QueueManager:
         """Return what a person should read once after opening: a key that was made, a weak key."""
         return self._open().notices
 
-    # --- push ---------------------------------------------------------------------------------------------------------
+    # --- push ------------------------------------------------------------------------------------------------
 
     def push(self, job: Job, *, session: Session | Connection | None = None, **options: Any) -> JobHandle:
         """Store a job durably and return its handle; ``options`` override the job's own.
@@ -144,7 +145,7 @@ class QueueManager:
         """Return a handle for a job that was pushed earlier."""
         return JobHandle(parse_id(job_id), Access(self.get_job, self.wait, self.cancel_job))
 
-    # --- reading ------------------------------------------------------------------------------------------------------
+    # --- reading ---------------------------------------------------------------------------------------------
 
     def get_job(self, job_id: UUID | str) -> JobRecord:
         """Return a job, live or finished, with its failed attempts; raise `JobNotFound`."""
@@ -157,8 +158,8 @@ class QueueManager:
     def get_jobs(self, *, limit: int = MOST_LISTED, **conditions: Any) -> list[JobRecord]:
         """Return jobs that meet every condition, the newest first.
 
-        Conditions: ``ids``, ``state``, ``queue``, ``job_class``, ``tag``, ``category``, ``reason``, ``since`` and ``until``
-        (of the push), ``before`` (an id: the next page). The first three take one value or several.
+        Conditions: ``ids``, ``state``, ``queue`` (one value or several each), ``job_class``, ``tag``, ``category``,
+        ``reason``, ``since`` and ``until`` (of the push), ``before`` (an id: the next page).
         """
         driver = self._open().driver
         rows = driver.find(_filter(conditions), limit)
@@ -185,7 +186,7 @@ class QueueManager:
         wanted = [row for row in rows if queue is None or row.queue == queue]
         return sum(number for row in wanted for state, number in row.counts.items() if not state.final)
 
-    # --- statistics -----------------------------------------------------------------------------------------------------
+    # --- statistics ------------------------------------------------------------------------------------------
 
     def get_queue_stats(self, queue: str | None = None) -> dict[str, dict[str, Any]]:
         """Return for each queue ``total_jobs``, ``by_state``, ``paused`` and ``oldest_wait`` in seconds, by name."""
@@ -200,7 +201,7 @@ class QueueManager:
         """Return the nodes that are alive: name, host, pid, workers, queues and seconds since their last beat."""
         return worker_health(self._open().driver.nodes(), self._clock.now_us())
 
-    # --- control ----------------------------------------------------------------------------------------------------------
+    # --- control ---------------------------------------------------------------------------------------------
 
     def retry_failed_job(self, job_id: UUID | str, *, delay: float = 0.0) -> JobHandle:
         """Give a failed or cancelled job fresh attempts. Raises `JobNotFound` or `InvalidTransition`."""
@@ -279,7 +280,7 @@ class QueueManager:
         """Allow claims from a queue again."""
         self._open().driver.resume(_checked("queue", parse_queue, queue))
 
-    # --- waiting ------------------------------------------------------------------------------------------------------------
+    # --- waiting ---------------------------------------------------------------------------------------------
 
     def wait(self, job: Job | JobHandle | UUID | str, timeout: float | None = None) -> JobRecord:
         """Wait until a job has finished, however it did, and return its record.
@@ -307,7 +308,7 @@ class QueueManager:
         """Call ``listener`` with each event of this name that this process causes; ``*`` is every event."""
         self._events.on(event, listener)
 
-    # --- inside -----------------------------------------------------------------------------------------------------------
+    # --- inside ----------------------------------------------------------------------------------------------
 
     def _open(self) -> Store:
         store = self._store

@@ -33,7 +33,7 @@ class Registry:
             taken = self._classes.get(self._aliases.get(each, each))
             if taken is not None and _home(taken) != _home(cls):
                 raise ConfigurationError(
-                    f"two job classes are named {each!r}: {_home(taken)} and {_home(cls)}; give one of them another name="
+                    f"two job classes are named {each!r}: {_home(taken)} and {_home(cls)}; give one another name="
                 )
         self._classes[name] = cls
         self._aliases.update(dict.fromkeys(aliases, name))
@@ -111,7 +111,7 @@ def _import(name: str) -> None:
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise ImportFailed(
-                f"cannot import {name!r}: there is no such module here; run from the folder that holds it, or install it"
+                f"cannot import {name!r}: there is no such module here; run in the folder that holds it, or install it"
             ) from error
         raise ImportFailed(_failure(name, error)) from error
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Opening a store: the database that the settings name, with its schema and its keys checked before anything is done."""
+"""Opening a store: the database that the settings name, its schema and keys checked before anything is done."""
 
 from __future__ import annotations
 
@@ -103,7 +103,8 @@ def _default_key(
 
 def _check_keys(driver: Driver, ring: KeyRing) -> None:
     """Compare the ring with the keys that this database knows; note its active key where it is new."""
-    known = {row.key_id: row for row in driver.keys()}
+    rows = driver.keys()
+    known = {row.key_id: row for row in rows}
     for key in ring.keys:
         row = known.get(key.key_id)
         if row is not None and row.check_value != check_value(key):
@@ -111,8 +112,8 @@ def _check_keys(driver: Driver, ring: KeyRing) -> None:
     if known and not known.keys() & set(ring.ids):
         names = ", ".join(sorted(known))
         raise KeyRejected(
-            f"the payloads here were sealed with key {names}, and the key given is {ring.active.key_id}: give the right "
-            "one, or to change keys the new one followed by a comma and the old one"
+            f"the payloads here were sealed with key {names}, and the key given is {ring.active.key_id}: give the "
+            "right one, or to change keys the new one followed by a comma and the old one"
         )
     if ring.active.key_id not in known:
         driver.add_key(ring.active.key_id, check_value(ring.active))

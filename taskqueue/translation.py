@@ -68,7 +68,7 @@ def new_job(job: Job, codec: Codec, salt: bytes, now_us: int) -> tuple[NewJob, t
 
 
 def unique_digest(key: str, salt: bytes) -> bytes:
-    """Return what is stored of a unique key: a keyed hash, so that the table does not show it and a guess needs the salt."""
+    """Return what is stored of a unique key: a keyed hash, so that the table does not show it."""
     return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=32, key=salt).digest()
 
 

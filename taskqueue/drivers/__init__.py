@@ -1,0 +1,57 @@
+"""The databases: one contract (`base.Driver`), one module for each database, loaded when a URL names it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from taskqueue.clock import SYSTEM_CLOCK, Clock
+from taskqueue.errors import ConfigurationError, did_you_mean
+
+if TYPE_CHECKING:
+    from taskqueue.drivers.base import Driver
+
+_MODULES = {"sqlite": "sqlite"}
+"""The module for each scheme of a URL: a driver is one module and one line here."""
+
+_FILES = ("sqlite",)
+"""Schemes of databases that are a file."""
+
+_COMING = ("postgresql", "postgres", "mysql", "mariadb")
+_DURABILITIES = ("full", "normal")
+
+
+def open_driver(url: str, *, durability: str = "full", clock: Clock = SYSTEM_CLOCK) -> Driver:
+    """Return the driver for a database URL, such as ``sqlite:///storage/queue.db`` or ``:memory:``. Connects to nothing.
+
+    ``durability`` is ``full`` (what is committed survives a power cut) or ``normal`` (it survives the death of any
+    process; for work that would simply be done again). Raises `ConfigurationError` for a URL that no driver knows.
+    """
+    if durability not in _DURABILITIES:
+        raise ConfigurationError(f"durability must be one of {', '.join(_DURABILITIES)}, got {durability!r}")
+    text = "sqlite://" if url == ":memory:" else url
+    scheme, separator, _ = text.partition("://")
+    scheme = scheme.partition("+")[0].lower() if separator else ""
+    if scheme in _COMING:
+        raise ConfigurationError(f"this release stores jobs in SQLite only, got a {scheme} URL: use sqlite:///PATH")
+    if scheme not in _MODULES:
+        raise ConfigurationError(_unknown(scheme))
+    driver: Driver = import_module(f"taskqueue.drivers.{_MODULES[scheme]}").connect(text, durability, clock)
+    return driver
+
+
+def database_file(url: str) -> Path | None:
+    """Return the file in which a URL keeps its database, as it is written there, or None for memory and servers."""
+    scheme, _, _ = url.partition("://")
+    if scheme.partition("+")[0].lower() not in _FILES:
+        return None
+    from taskqueue.drivers.sqlite_files import path_in
+
+    return path_in(url)
+
+
+def _unknown(scheme: str) -> str:
+    # Only the scheme is repeated: the rest of a URL may hold a password.
+    given = f"unknown scheme {scheme!r}{did_you_mean(scheme, _MODULES)}" if scheme else "no scheme"
+    return f"a database URL must start with {' or '.join(f'{name}://' for name in _MODULES)}, got {given}"

@@ -39,7 +39,7 @@ class Driver(ABC):
 
     capabilities: Capabilities
 
-    # --- life -------------------------------------------------------------------------------------------------------
+    # --- life ------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def close(self) -> None:
@@ -50,10 +50,17 @@ class Driver(ABC):
         """Return the database's address for people, without its password."""
 
     @abstractmethod
+    def check_schema(self) -> None:
+        """Raise `SchemaError` where the tables are missing, older or newer than this release, or another application's.
+
+        Changes nothing. Two small statements: to be called once at every start.
+        """
+
+    @abstractmethod
     def installation(self) -> tuple[bytes, bytes]:
         """Return this database's own id and its salt for passphrases, made by the first migration."""
 
-    # --- push -------------------------------------------------------------------------------------------------------
+    # --- push ------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def push(self, job: NewJob, tags: Sequence[str] = ()) -> None:
@@ -71,7 +78,7 @@ class Driver(ABC):
         `ConfigurationError` where the session is bound to another database.
         """
 
-    # --- the way of a job --------------------------------------------------------------------------------------------
+    # --- the way of a job ------------------------------------------------------------------------------------
 
     @abstractmethod
     def lanes(self, queues: Sequence[str] | None) -> Lanes:
@@ -107,13 +114,17 @@ class Driver(ABC):
         """Make parked jobs pending whose class or key this node knows; return how many."""
 
     @abstractmethod
+    def unfinished(self, queues: Sequence[str] | None) -> int:
+        """Count the jobs of these queues (None: of all that are not paused) that are pending, processing, or delayed after a crash."""
+
+    @abstractmethod
     def change_mark(self) -> object:
         """Return a cheap value that differs from the last one after another connection wrote, or None where there is none.
 
         Equal marks mean that nothing was written; a dispatcher without work asks this instead of claiming.
         """
 
-    # --- nodes ---------------------------------------------------------------------------------------------------------
+    # --- nodes -----------------------------------------------------------------------------------------------
 
     @abstractmethod
     def register_node(self, identity: NodeIdentity) -> int:
@@ -152,7 +163,7 @@ class Driver(ABC):
     def take_turn(self, duty: str, node_id: int, every: float) -> bool:
         """Take the next turn of a duty if the last one is ``every`` seconds old; of many callers one is told True."""
 
-    # --- reading --------------------------------------------------------------------------------------------------------
+    # --- reading ---------------------------------------------------------------------------------------------
 
     @abstractmethod
     def get(self, job_id: bytes) -> JobRow | None:
@@ -182,7 +193,7 @@ class Driver(ABC):
     def rollups(self, since: int, queue: str | None = None) -> list[RollupRow]:
         """Return the minutes from ``since`` on, oldest first."""
 
-    # --- control ---------------------------------------------------------------------------------------------------------
+    # --- control ---------------------------------------------------------------------------------------------
 
     @abstractmethod
     def cancel(self, which: JobFilter) -> list[bytes]:
@@ -219,7 +230,7 @@ class Driver(ABC):
     def resume(self, queue: str) -> None:
         """Allow claims from a queue again."""
 
-    # --- keys -----------------------------------------------------------------------------------------------------------
+    # --- keys ------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def keys(self) -> list[KeyRow]:

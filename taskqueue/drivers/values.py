@@ -42,6 +42,8 @@ class Capabilities:
     concurrent_writers: bool = True
     remote: bool = True
     max_parameters: int = 30_000
+    dead_rows: bool = True
+    """Whether a row that was changed lingers in an index until it is vacuumed, so that claims need low-water marks."""
 
 
 class NewJob(NamedTuple):

@@ -148,7 +148,3 @@ def _key_ring(keys: list[tuple[str, bytes]]) -> KeyRing | None:
         return None
     active, *others = (MasterKey(key_id, secret) for key_id, secret in keys)
     return KeyRing(active, others)
-
-
-if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))

@@ -12,7 +12,6 @@ LEVEL = 3
 THRESHOLD = 1024
 MAX_WINDOW = 8 * 1024 * 1024
 _LARGEST_SHARE = 0.9
-_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 class _ThreadContexts(threading.local):
@@ -45,7 +44,7 @@ def decompress(packed: bytes, raw_length: int) -> bytes:
     """
     try:
         frame = zstandard.get_frame_parameters(packed)
-        if packed[:4] == _MAGIC and frame.content_size == raw_length and frame.window_size <= MAX_WINDOW:
+        if frame.content_size == raw_length and frame.window_size <= MAX_WINDOW:
             raw = _contexts.decompressor.decompress(packed, allow_extra_data=False)
             if len(raw) == raw_length:
                 return raw

@@ -157,7 +157,7 @@ class Tagger:
         zone = value.tzinfo
         if zone is None or type(zone) is timezone:
             return {"$time": [value.isoformat(), 1, None] if value.fold else value.isoformat()}
-        if type(zone) is not ZoneInfo or not zone.key:
+        if type(zone) is not ZoneInfo or not _is_found_by_key(zone):
             self._refuse(f"is a time with a {_name(type(zone))}; use datetime.timezone or zoneinfo.ZoneInfo")
         return {"$time": [value.replace(tzinfo=None).isoformat(), value.fold, zone.key]}
 
@@ -166,7 +166,7 @@ class Tagger:
         if zone is None or type(zone) is timezone:
             return {"$datetime": [value.isoformat(), 1, None] if value.fold else value.isoformat()}
         offset = value.utcoffset()
-        if type(zone) is ZoneInfo and zone.key and offset is not None and ZoneInfo(zone.key) is zone:
+        if type(zone) is ZoneInfo and offset is not None and _is_found_by_key(zone):
             return {"$datetime": [value.isoformat(), value.fold, zone.key]}
         # Another library's zone: its fixed offset will do if the two are equal, which they are not in a repeated hour.
         if offset is None or value.replace(tzinfo=timezone(offset)) != value:
@@ -247,6 +247,14 @@ def _step(key: str) -> str:
     if key.isidentifier() and len(key) <= _LONGEST_STEP:
         return f".{key}"
     return f"[{key[:_LONGEST_STEP]!a}{'...' if len(key) > _LONGEST_STEP else ''}]"
+
+
+def _is_found_by_key(zone: ZoneInfo) -> bool:
+    """Say whether reading the zone's key gives this very object: two objects differ in a repeated hour."""
+    try:
+        return bool(zone.key) and ZoneInfo(zone.key) is zone
+    except Exception:
+        return False
 
 
 def _name(kind: type) -> str:

@@ -134,3 +134,4 @@ def pause(dialect: str) -> Insert:
 
 RESUME: Update = update(queues).where(queues.c.queue == given(queues, "queue", "named")).values(paused_at=null(), note=null())
 
+QUEUES_KEEPING_PAYLOADS = select(queues.c.queue).where(queues.c.keep_payload == constant(1))

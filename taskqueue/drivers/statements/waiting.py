@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Select, Update, and_, bindparam, case, func, 
 
 from taskqueue.drivers import tables
 from taskqueue.drivers.statements.parts import constant, in_state
-from taskqueue.drivers.tables import jobs
+from taskqueue.drivers.tables import jobs, queues
 from taskqueue.drivers.values import BlockedBy
 
 DUE: Select[Any] = (
@@ -37,6 +37,23 @@ PROMOTE: Update = (
 """Make delayed jobs pending. They have been ready since they were due, but not before ``earliest``."""
 
 NEXT_RUN_AT: Select[Any] = select(func.min(jobs.c.run_at)).where(in_state(jobs, tables.DELAYED))
+
+
+def unfinished(queues_served: Collection[str] | None) -> Select[Any]:
+    """Count jobs that are pending, processing, or delayed after a crash: each state in its own index."""
+    if queues_served is None:
+        served = ~select(queues.c.queue).where(queues.c.queue == jobs.c.queue, queues.c.paused_at.is_not(None)).exists()
+    else:
+        served = jobs.c.queue.in_(queues_served)
+    counts = [
+        select(func.count()).select_from(jobs).where(*tests, served).scalar_subquery()
+        for tests in (
+            (in_state(jobs, tables.PENDING),),
+            (in_state(jobs, tables.PROCESSING),),
+            (in_state(jobs, tables.DELAYED), jobs.c.crashes > constant(0)),
+        )
+    ]
+    return select(counts[0] + counts[1] + counts[2])
 
 
 def unpark(classes: Collection[str], key_ids: Collection[str], now: int) -> Update:

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import tracemalloc
 
 import pytest
 import zstandard
@@ -48,8 +49,13 @@ def test_a_frame_that_holds_more_than_it_declares_stops_at_the_declared_length()
 @pytest.mark.timeout(5)
 def test_a_bomb_that_is_honest_about_its_size_is_refused_by_the_length_of_the_envelope() -> None:
     bomb = zstandard.ZstdCompressor(level=3).compress(bytes(64 * MEGABYTE))
-    with pytest.raises(CannotOpen):
-        decompress(bomb, 5000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CannotOpen):
+            decompress(bomb, 5000)
+        assert tracemalloc.get_traced_memory()[1] < MEGABYTE
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_frame_without_a_declared_size_is_refused() -> None:
@@ -67,6 +73,9 @@ def test_a_second_frame_or_trailing_bytes_are_refused() -> None:
             decompress(packed + tail, len(TEXT))
     with pytest.raises(CannotOpen):
         decompress(skippable + packed, len(TEXT))
+    for length in (0, 4):
+        with pytest.raises(CannotOpen):
+            decompress(skippable, length)
 
 
 def test_a_cut_frame_or_another_length_is_refused() -> None:

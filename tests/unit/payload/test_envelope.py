@@ -303,6 +303,13 @@ def test_a_declared_length_above_the_limit_is_refused_before_any_work() -> None:
             envelope.open(sample, PLACE, 99)
 
 
+@pytest.mark.parametrize("envelope", [SealedEnvelope(RING), ClearEnvelope()], ids=["sealed", "clear"])
+def test_a_declared_length_that_the_body_cannot_have_is_refused(envelope: Any) -> None:
+    for declared in (0, 99, 101):
+        with pytest.raises(CannotOpen):
+            envelope.open(envelope.seal(b"x" * 100, declared, PLACE, compressed=False), PLACE, 1000)
+
+
 @pytest.mark.timeout(10)
 @pytest.mark.parametrize("envelope", [SealedEnvelope(RING), ClearEnvelope()], ids=["sealed", "clear"])
 def test_a_bomb_inside_an_authentic_envelope_is_bounded_by_its_declared_length(envelope: Any) -> None:

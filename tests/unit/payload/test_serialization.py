@@ -1,9 +1,12 @@
 """Values come back equal in value and type, or are refused with their path."""
 
+import io
 import json
 import os
+import struct
 import subprocess
 import sys
+import tracemalloc
 from collections import OrderedDict, namedtuple
 from contextlib import suppress
 from dataclasses import dataclass
@@ -171,6 +174,26 @@ def test_a_datetime_of_another_zone_class_keeps_its_offset_or_is_refused() -> No
         encode([plain])
 
 
+def zone_from_file(key: str | None) -> ZoneInfo:
+    # A zone of +02:00, and of +01:00 from 2026-10-25T01:00Z: the format of RFC 8536.
+    change = int(datetime(2026, 10, 25, 1, tzinfo=UTC).timestamp())
+    counts = struct.pack(">6l", 0, 0, 0, 1, 2, 10)
+    types = struct.pack(">lbblbb", 7200, 0, 0, 3600, 0, 5) + b"CEST\0CET\0\0"
+    first = b"TZif2" + bytes(15) + counts + struct.pack(">lB", change, 1) + types
+    second = b"TZif2" + bytes(15) + counts + struct.pack(">qB", change, 1) + types
+    return ZoneInfo.from_file(io.BytesIO(first + second + b"\n\n"), key=key)
+
+
+@pytest.mark.parametrize("key", [None, "Nowhere/Atlantis", "Europe/Berlin", "../x"])
+def test_a_zone_that_its_key_does_not_find_keeps_its_offset_or_is_refused(key: str | None) -> None:
+    zone = zone_from_file(key)
+    noon = datetime(2026, 6, 1, 12, tzinfo=zone)
+    assert decode(encode(noon)) == noon
+    for value in (datetime(2026, 10, 25, 2, 30, tzinfo=zone), time(12, tzinfo=zone)):
+        with pytest.raises(PayloadTypeError, match=r"zoneinfo\.ZoneInfo"):
+            encode(value)
+
+
 Point = namedtuple("Point", "x y")  # noqa: PYI024  # the untyped kind is what people have
 
 
@@ -299,14 +322,23 @@ def test_shared_parts_that_would_unfold_without_end_are_refused_at_once(tag: lis
         value = [value, value]
     with pytest.raises(PayloadTooLarge):
         encode(value)
-    with pytest.raises(PayloadTooLarge):
-        encode(["x" * 500_000] * 90_000)
-    with pytest.raises(PayloadTooLarge):
-        encode([{"x" * 500_000: 1}] * 90_000)
-    with pytest.raises(PayloadTooLarge):
-        encode([b"x" * 500_000] * 90_000)
-    with pytest.raises(PayloadTooLarge):
-        encode([10**4000] * 90_000)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "part",
+    ["x" * 100_000, {"x" * 100_000: 1}, b"x" * 100_000, {"x" * 100_000: b""}, ("x" * 100_000,), 10**4200],
+    ids=["text", "key", "bytes", "key beside a tag", "text beside a tag", "integer"],
+)
+def test_one_large_part_that_occurs_often_is_refused_before_it_is_written_out(part: Any) -> None:
+    value = [part] * (20_000 if type(part) is int else 1_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PayloadTooLarge, match="at least"):
+            encode(value)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_one_byte_above_the_limit_is_refused_with_both_sizes() -> None:

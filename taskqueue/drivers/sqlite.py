@@ -1,0 +1,365 @@
+"""SQLite: one file, one writer at a time, and the quickest way from a push to a run on one machine."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, NullPool, create_engine, event
+
+from taskqueue.clock import Clock
+from taskqueue.drivers.kept import Kept, KeptConnections
+from taskqueue.drivers.lanes import in_turn
+from taskqueue.drivers.prepared import prepare
+from taskqueue.drivers.sql import SQLDriver
+from taskqueue.drivers.sqlite_errors import Translating, is_busy
+from taskqueue.drivers.sqlite_files import Location, create_file, fault_of, locate
+from taskqueue.drivers.statements import claiming, control, finishing, pushing
+from taskqueue.drivers.values import Capabilities, ClaimedJob, Completion, Cycle, Ending, Lanes, NewJob, Stale
+from taskqueue.drivers.verbs.finishing import Finisher, held
+from taskqueue.drivers.verbs.tally import Tally
+from taskqueue.errors import DatabaseBusy
+
+T = TypeVar("T")
+
+BUSY_PATIENCE: Final = 30.0
+"""Seconds that a verb waits for the lock that another process holds."""
+
+_LONGEST_PAUSE: Final = 0.003
+_LANE_REMEMBERED: Final = 60.0
+"""Seconds for which a lane that was noted is taken to be there still."""
+
+_READY_AT, _ID = ClaimedJob._fields.index("ready_at"), ClaimedJob._fields.index("id")
+
+
+def connect(url: str, durability: str, clock: Clock) -> SQLiteDriver:
+    """Return the driver for an ``sqlite:`` URL."""
+    return SQLiteDriver(locate(url), durability, clock)
+
+
+class _NotHeld(Exception):
+    """A batch of completions holds a stale one: the transaction is undone and each is looked at."""
+
+
+class SQLiteDriver(SQLDriver):
+    """The verbs on SQLite. Hot ones run prepared statements on the thread's own connection, in autocommit mode."""
+
+    capabilities = Capabilities(
+        skip_locked=False,
+        notify=False,
+        concurrent_writers=False,
+        remote=False,
+        dead_rows=False,
+    )
+
+    def __init__(self, location: Location, durability: str, clock: Clock) -> None:
+        super().__init__(location.address, clock)
+        self._location = location
+        self._full = durability == "full"
+        self.engine = create_engine(
+            "sqlite+pysqlite://", creator=self._open, poolclass=NullPool, isolation_level="AUTOCOMMIT"
+        )
+        event.listen(self.engine, "connect", self._configure)
+        self._anchor = self._open() if location.path is None else None
+        self._connections = KeptConnections(self.engine, closes_for_forks=location.path is not None)
+        self._lanes_noted: dict[tuple[str, int], float] = {}
+        self._prepare()
+
+    def _prepare(self) -> None:
+        dialect = self.engine.dialect
+        self._insert_job = prepare(pushing.insert_job(dialect.name), dialect)
+        self._job_values = self._insert_job.picker(NewJob._fields)
+        self._insert_lane = prepare(pushing.insert_lane(dialect.name), dialect).sql
+        self._insert_tag = prepare(pushing.insert_tag(dialect.name), dialect).sql
+        self._lanes_with_work = prepare(claiming.LANES_WITH_WORK, dialect).sql
+        self._lanes_of_queue = prepare(claiming.LANES_OF_QUEUE_WITH_WORK, dialect).sql
+        claim = prepare(claiming.CLAIM_BY_ROWID, dialect)
+        self._claim_sql = claim.sql
+        self._claim_values = claim.picker(("node_id", "claimed_at", "queue", "rank", "low", "limit"))
+        self._record_start = prepare(finishing.RECORD_START, dialect)
+        self._start_values = self._record_start.picker(("id", "lease", "node_id", "started_at"))
+        self._keeping = prepare(control.QUEUES_KEEPING_PAYLOADS, dialect).sql
+        self._finisher = Finisher(dialect)
+
+    # --- connections --------------------------------------------------------------------------------------------------
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return sqlite3.connect(
+                self._location.uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False
+            )
+        except sqlite3.OperationalError as error:
+            fault = fault_of(self._location.path) if self._location.path else None
+            raise fault or error from error
+
+    def _configure(self, raw: sqlite3.Connection, _record: object = None) -> None:
+        # The log mode is a property of the file and is set when it is made: here it would touch a foreign one.
+        raw.execute(f"PRAGMA synchronous = {'FULL' if self._full else 'NORMAL'}")
+        raw.execute("PRAGMA temp_store = MEMORY")
+
+    def close(self) -> None:
+        self._connections.close()
+
+    def create(self) -> None:
+        """Make the database file where there is none, readable for its owner only."""
+        if self._location.path is not None:
+            create_file(self._location.path)
+
+    # --- transactions -------------------------------------------------------------------------------------------------
+
+    def _patiently(self, attempt: Callable[[], T], patience: float = BUSY_PATIENCE) -> T:
+        """Return what ``attempt`` returns, once no other writer is in the way."""
+        give_up = None
+        while True:
+            try:
+                return attempt()
+            except Exception as error:
+                if not is_busy(error):
+                    raise
+                now = self._clock.monotonic()
+                give_up = now + patience if give_up is None else give_up
+                if now >= give_up:
+                    raise DatabaseBusy(
+                        f"{self._address} was locked by another process for {patience:.0f} s: look for a program that"
+                        " holds it open in a transaction, such as a database browser"
+                    ) from error
+            # Jitter is what keeps two writers from meeting again: each waits a different time, on average 1.5 ms.
+            self._clock.wait(threading.Event(), self._clock.jitter() * _LONGEST_PAUSE)
+
+    def _begin(self, raw: sqlite3.Connection, patience: float = BUSY_PATIENCE) -> None:
+        try:
+            raw.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if not is_busy(error):
+                raise
+            self._patiently(lambda: raw.execute("BEGIN IMMEDIATE"), patience)
+
+    def _commit(self, raw: sqlite3.Connection) -> None:
+        try:
+            raw.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            if not is_busy(error):
+                raise
+            self._patiently(lambda: raw.execute("COMMIT"))
+
+    def _undo(self, raw: sqlite3.Connection) -> None:
+        if raw.in_transaction:
+            raw.execute("ROLLBACK")
+
+    def _current(self) -> Kept:
+        return self._connections.current()
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        with Translating(self._location.path):
+            kept = self._current()
+            with kept.lock:
+                return self._patiently(lambda: self._look(kept, work))
+
+    def _look(self, kept: Kept, work: Callable[[Connection], T]) -> T:
+        connection = kept.connection
+        assert connection is not None
+        try:
+            return work(connection)
+        finally:
+            connection.rollback()
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        with Translating(self._location.path), self._transaction(BUSY_PATIENCE) as connection:
+            return work(connection)
+
+    @contextmanager
+    def _transaction(self, patience: float) -> Iterator[Connection]:
+        kept = self._current()
+        with kept.lock:
+            connection, raw = kept.connection, kept.raw
+            assert connection is not None
+            self._begin(raw, patience)
+            try:
+                yield connection
+                self._commit(raw)
+            except BaseException:
+                self._undo(raw)
+                raise
+            finally:
+                connection.rollback()
+
+    @contextmanager
+    def migrating(self, patience: float = 60.0) -> Iterator[Connection]:
+        with Translating(self._location.path):
+            if self._location.path is not None:
+                raw = self._current().raw
+                self._patiently(lambda: raw.execute("PRAGMA journal_mode = WAL").fetchone(), patience)
+            with self._transaction(patience) as connection:
+                yield connection
+
+    # --- push ---------------------------------------------------------------------------------------------------------
+
+    def push(self, job: NewJob, tags: Sequence[str] = ()) -> None:
+        if tags or not self._lane_is_noted((job.queue, job.rank)):
+            self.push_many((job,), (tags,) if tags else ())
+            return
+        with Translating(self._location.path):
+            kept = self._current()
+            with kept.lock:
+                raw, values = kept.raw, self._job_values(job)
+                try:
+                    raw.execute(self._insert_job.sql, values)
+                except sqlite3.OperationalError as error:
+                    if not is_busy(error):
+                        raise
+                    self._patiently(lambda: raw.execute(self._insert_job.sql, values))
+
+    def push_many(self, jobs: Sequence[NewJob], tags: Sequence[Sequence[str]] = ()) -> None:
+        if not jobs:
+            return
+        lanes = {(job.queue, job.rank) for job in jobs}
+        new = [lane for lane in lanes if not self._lane_is_noted(lane)]
+        with Translating(self._location.path):
+            self._on_cursor(lambda cursor: self._insert(cursor, jobs, tags, new))
+        noted = self._clock.monotonic()
+        self._lanes_noted.update((lane, noted) for lane in new)
+
+    def _insert(
+        self, cursor: Any, jobs: Sequence[NewJob], tags: Sequence[Sequence[str]], lanes: Sequence[tuple[str, int]]
+    ) -> None:
+        if lanes:
+            cursor.executemany(self._insert_lane, lanes)
+        if not tags:
+            cursor.executemany(self._insert_job.sql, map(self._job_values, jobs))
+            return
+        for job, labels in zip(jobs, tags, strict=True):
+            cursor.execute(self._insert_job.sql, self._job_values(job))
+            if labels and cursor.rowcount == 1:
+                cursor.executemany(self._insert_tag, [(label, job.id) for label in dict.fromkeys(labels)])
+
+    def _lane_is_noted(self, lane: tuple[str, int]) -> bool:
+        noted = self._lanes_noted.get(lane)
+        return noted is not None and self._clock.monotonic() - noted < _LANE_REMEMBERED
+
+    def _on_cursor(self, work: Callable[[Any], T]) -> T:
+        """Run ``work`` on a cursor of the thread's own connection, in one transaction."""
+        kept = self._current()
+        with kept.lock:
+            raw = kept.raw
+            self._begin(raw)
+            try:
+                result = work(raw.cursor())
+                self._commit(raw)
+            except BaseException:
+                self._undo(raw)
+                raise
+            return result
+
+    # --- the way of a job ---------------------------------------------------------------------------------------------
+
+    def cycle(
+        self,
+        node_id: int,
+        completions: Sequence[Completion],
+        endings: Sequence[Ending],
+        lanes: Lanes,
+        limit: int,
+    ) -> Cycle:
+        with Translating(self._location.path):
+            if not completions and not endings and (limit <= 0 or not self._has_work(lanes)):
+                return Cycle()
+            try:
+                return self._on_cursor(lambda cursor: self._cycle(cursor, node_id, completions, (), endings, lanes, limit))
+            except (_NotHeld, sqlite3.IntegrityError):
+                return self._careful_cycle(node_id, completions, endings, lanes, limit)
+
+    def _careful_cycle(
+        self,
+        node_id: int,
+        completions: Sequence[Completion],
+        endings: Sequence[Ending],
+        lanes: Lanes,
+        limit: int,
+    ) -> Cycle:
+        with self._transaction(BUSY_PATIENCE) as connection:
+            good, stale = held(connection, completions)
+            cursor = connection.connection.cursor()
+            return self._cycle(cursor, node_id, good, stale, endings, lanes, limit)
+
+    def _cycle(
+        self,
+        cursor: Any,
+        node_id: int,
+        completions: Sequence[Completion],
+        stale: Sequence[Stale],
+        endings: Sequence[Ending],
+        lanes: Lanes,
+        limit: int,
+    ) -> Cycle:
+        now = self._clock.now_us()
+        fenced = list(stale)
+        tally = Tally(node_id)
+        if completions:
+            keeping = {queue for (queue,) in cursor.execute(self._keeping)}
+            if not self._finisher.complete(cursor, completions, keeping):
+                raise _NotHeld
+            tally.complete(completions)
+        for ending in endings:
+            if not self._finisher.end(cursor, ending, now, tally):
+                fenced.append(Stale(ending.id, ending.lease))
+        claimed = self._claim(cursor, node_id, lanes, limit, now) if limit > 0 else ()
+        self._finisher.count(cursor, tally)
+        return Cycle(claimed, fenced)
+
+    def _has_work(self, lanes: Lanes) -> bool:
+        kept = self._current()
+        with kept.lock:
+            cursor = kept.raw.cursor()
+            return self._patiently(lambda: any(True for _ in self._walk(cursor, lanes)))
+
+    def _walk(self, cursor: Any, lanes: Lanes) -> Iterator[tuple[str, int]]:
+        """Yield the lanes that have work, in the order in which they are to be served."""
+        if lanes.queues is None:
+            yield from in_turn(cursor.execute(self._lanes_with_work).fetchall(), lanes.turn)
+            return
+        for queue in lanes.queues:
+            yield from cursor.execute(self._lanes_of_queue, (queue,)).fetchall()
+
+    def _claim(self, cursor: Any, node_id: int, lanes: Lanes, limit: int, now: int) -> list[ClaimedJob]:
+        claimed: list[ClaimedJob] = []
+        for queue, rank in self._walk(cursor, lanes):
+            wanted = limit - len(claimed)
+            cursor.execute(self._claim_sql, self._claim_values((node_id, now, queue, rank, 0, wanted)))
+            rows = cursor.fetchall()
+            rows.sort(key=_claim_order)
+            claimed += map(ClaimedJob._make, rows)
+            if len(claimed) >= limit:
+                break
+        if claimed:
+            lanes.turn += 1
+        return claimed
+
+    def record_start(self, node_id: int, job_id: bytes, lease: int) -> bool:
+        values = self._start_values((job_id, lease, node_id, self._clock.now_us()))
+        with Translating(self._location.path):
+            kept = self._current()
+            with kept.lock:
+                raw = kept.raw
+                self._sync(raw, full=True)
+                try:
+                    return bool(self._patiently(lambda: raw.execute(self._record_start.sql, values)).rowcount == 1)
+                finally:
+                    self._sync(raw, full=self._full)
+
+    def _sync(self, raw: sqlite3.Connection, *, full: bool) -> None:
+        if not self._full:
+            raw.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
+
+    def change_mark(self) -> object:
+        with Translating(self._location.path):
+            kept = self._current()
+            with kept.lock:
+                (version,) = self._patiently(lambda: kept.raw.execute("PRAGMA data_version").fetchone())
+                return kept.number, version
+
+
+def _claim_order(row: Sequence[Any]) -> tuple[int, bytes]:
+    return row[_READY_AT], row[_ID]

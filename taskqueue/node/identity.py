@@ -1,0 +1,68 @@
+"""Who this node is, and whether another node on the same host is certainly dead."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psutil
+
+from taskqueue.drivers.values import NodeIdentity, NodeRow
+
+
+def describe_node(name: str | None, lease: float, info: Mapping[str, Any]) -> NodeIdentity:
+    """Return the identity of a node that starts now: a random incarnation, and the proof of its death for later."""
+    host = socket.gethostname()
+    return NodeIdentity(
+        incarnation=uuid4().bytes,
+        name=name or host,
+        host=host,
+        boot_id=_boot_id(),
+        pid_namespace=_pid_namespace(),
+        pid=os.getpid(),
+        process_started=_process_started(os.getpid()),
+        lease_ms=round(lease * 1000),
+        info=json.dumps(dict(info)),
+    )
+
+
+def certainly_dead(node: NodeRow) -> bool:
+    """Say whether a node ran on this host, in this boot and pid namespace, as a process that is no more.
+
+    A pid alone proves nothing, since it may belong to another process by now: the time at which the process started
+    has to be the same too. False where anything is unknown.
+    """
+    if node.boot_id is None or node.boot_id != _boot_id() or node.pid_namespace != _pid_namespace():
+        return False
+    started = _process_started(node.pid)
+    return started is None or (node.process_started is not None and started != node.process_started)
+
+
+def _boot_id() -> str | None:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+
+
+def _pid_namespace() -> str | None:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return None
+
+
+def _process_started(pid: int) -> int | None:
+    """Return when a process started, in hundredths of a second; None where it does not exist or is a zombie."""
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return round(process.create_time() * 100)
+    except psutil.NoSuchProcess:
+        return None

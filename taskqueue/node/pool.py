@@ -1,0 +1,238 @@
+"""The pool of workers: how many there are, which is replaced, which is killed. Never touches the database."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Callable
+
+import psutil
+
+from taskqueue.clock import Clock
+from taskqueue.errors import ConfigurationError
+from taskqueue.node.crew import CrewMember, enlist
+from taskqueue.node.dispatcher import Dispatcher
+from taskqueue.node.nursery import Nursery
+from taskqueue.node.recycling import Limits
+from taskqueue.node.settlement import Death, Obituary
+from taskqueue.node.slots import Slots
+from taskqueue.node.tally import Tally
+
+KILL_AFTER = 1.0
+"""Seconds that a handler has between its timeout, raised as an exception, and the end of its process."""
+START_WITHIN = 60.0
+MEASURE_EVERY = 1.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
+
+_logger = logging.getLogger("taskqueue.pool")
+
+
+class Pool:
+    """Keeps ``size`` workers alive through a template process, and tells the dispatcher of each that comes and goes."""
+
+    def __init__(
+        self,
+        size: int,
+        limits: Limits,
+        slots: Slots,
+        clock: Clock,
+        dispatcher: Dispatcher,
+        tally: Tally,
+        make_nursery: Callable[[], Nursery],
+    ) -> None:
+        self._size = size
+        self._limits = limits
+        self._slots = slots
+        self._clock = clock
+        self._dispatcher = dispatcher
+        self._tally = tally
+        self._make_nursery = make_nursery
+        self.nursery: Nursery | None = None
+        self._members: dict[int, CrewMember] = {}
+        self._replacing: dict[int, int] = {}
+        self._measured_at = 0.0
+        self._may_spawn_at = 0.0
+        self._pause = _FIRST_PAUSE
+        self.closing = False
+
+    @property
+    def members(self) -> tuple[CrewMember, ...]:
+        """Return the workers that are alive or being born."""
+        return tuple(self._members.values())
+
+    def tend(self) -> None:
+        """Do what is due: hear the template, fill up, replace, enforce timeouts. Raises what ends the node."""
+        self._hear()
+        if not self.closing:
+            self._fill_up()
+            self._replace()
+        self._enforce_timeouts()
+
+    def stop_all(self) -> None:
+        """Kill every worker; their running jobs are handed back unspent."""
+        for member in self.members:
+            member.stopped = True
+            self._kill(member)
+
+    def close(self) -> None:
+        """End the template and every worker that is left."""
+        if self.nursery is not None:
+            self.nursery.close()
+            self.nursery = None
+
+    # --- births and deaths -----------------------------------------------------------------------------------
+
+    def _hear(self) -> None:
+        if self.nursery is None:
+            if self.closing or self._clock.monotonic() < self._may_spawn_at:
+                return
+            self.nursery = self._make_nursery()
+        try:
+            messages = self.nursery.hear()
+        except EOFError:
+            self._template_died()
+            return
+        for message in messages:
+            if message[0] == "spawned":
+                self._born(*message[1:])
+            else:
+                self._died(*message[1:])
+
+    def _born(self, index: int, pid: int) -> None:
+        member = self._members[index]
+        member.pid = pid
+        self._tally.worker_spawned(pid)
+        if member.stopped:
+            self._kill(member)
+
+    def _died(self, index: int, pid: int, code: int, peak_kb: int) -> None:
+        member = self._members.pop(index, None)
+        if member is None:
+            return
+        member.obituary = Obituary(_cause(member), code, peak_kb, member.killed_token)
+        why = member.obituary.describe()
+        self._tally.worker_gone(pid, why)
+        if not member.ready:
+            _logger.error("worker %d ended before it was ready: %s", pid, why)
+            self._slow_down()
+        self._bury(member)
+
+    def _bury(self, member: CrewMember) -> None:
+        self._replacing = {old: new for old, new in self._replacing.items() if member.index not in (old, new)}
+        self._dispatcher.post(self._dispatcher.bury, member)
+
+    def _template_died(self) -> None:
+        """Rebuild: the kernel kills the workers of a dead template, and their jobs go back to the queue."""
+        nursery, self.nursery = self.nursery, None
+        if nursery is None:
+            return
+        was_ready = nursery.ready
+        nursery.close()
+        if not self.closing:
+            _logger.error("the template process (pid %d) died with its %d workers", nursery.pid, len(self._members))
+        for member in self.members:
+            del self._members[member.index]
+            member.obituary = Obituary(Death.STOPPED if member.stopped else Death.WITH_TEMPLATE)
+            self._bury(member)
+        if not was_ready:
+            raise ConfigurationError("the workers' template process died while it imported the job modules")
+        self._slow_down()
+
+    def _slow_down(self) -> None:
+        """Wait longer before the next birth each time one fails."""
+        self._may_spawn_at = self._clock.monotonic() + self._pause
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+
+    # --- how many --------------------------------------------------------------------------------------------
+
+    def _fill_up(self) -> None:
+        if self.nursery is None or not self.nursery.ready or self._clock.monotonic() < self._may_spawn_at:
+            return
+        for _ in range(self._size - (len(self._members) - len(self._replacing))):
+            self._spawn()
+
+    def _spawn(self) -> CrewMember | None:
+        if self.nursery is None:
+            return None
+        index = next((each for each in range(self._slots.number) if each not in self._members), None)
+        if index is None:
+            return None
+        self._slots.clear(index)
+        most = self._limits.max_jobs if self._limits.max_jobs is not None else sys.maxsize
+        member, descriptors = enlist(index, self._clock.monotonic(), most)
+        self._members[index] = member
+        self._dispatcher.post(self._dispatcher.join, member)
+        self.nursery.spawn(index, descriptors)
+        return member
+
+    def _replace(self) -> None:
+        """Start replacements for workers over a limit; send the old ones home when the new ones are ready."""
+        self._finish_replacing()
+        now = self._clock.monotonic()
+        measure = now - self._measured_at >= MEASURE_EVERY
+        if measure:
+            self._measured_at = now
+        for member in self.members:
+            if not member.ready or member.index in self._replacing or member.index in self._replacing.values():
+                continue
+            memory = self._private_memory(member) if measure else None
+            why = self._limits.overstepped(member, now, memory)
+            if why is not None:
+                self._start_replacing(member, why)
+        if self._dispatcher.fresh_wanted and not self._replacing:
+            tired = [member for member in self.members if member.ready and not member.fresh]
+            if tired and not any(member.fresh for member in self.members):
+                self._start_replacing(min(tired, key=lambda member: len(member.held)), "a job wants a fresh one")
+
+    def _start_replacing(self, member: CrewMember, why: str) -> None:
+        successor = self._spawn()
+        if successor is not None:
+            _logger.debug("worker %d is replaced after %s", member.pid, why)
+            self._replacing[member.index] = successor.index
+
+    def _finish_replacing(self) -> None:
+        for old, new in list(self._replacing.items()):
+            if self._members[new].ready:
+                del self._replacing[old]
+                self._pause = _FIRST_PAUSE
+                self._dispatcher.post(self._dispatcher.retire, self._members[old])
+
+    def _private_memory(self, member: CrewMember) -> int | None:
+        try:
+            private: int = psutil.Process(member.pid).memory_full_info().uss
+        except psutil.Error:
+            return None
+        if member.fresh and private > self._limits.memory:
+            raise ConfigurationError(
+                f"a worker needs {private / 1024**2:.0f} MB before its first job, and the limit is "
+                f"{self._limits.memory / 1024**2:.0f} MB: raise --memory"
+            )
+        member.peak_bytes = max(member.peak_bytes, private)
+        return private
+
+    # --- timeouts --------------------------------------------------------------------------------------------
+
+    def _enforce_timeouts(self) -> None:
+        now = self._clock.monotonic()
+        for member in self.members:
+            glance = self._slots.glance(member.index)
+            late = glance.token and glance.deadline and now - glance.deadline / 1e9 >= KILL_AFTER
+            if late and member.killed_token != glance.token:
+                member.killed_token = glance.token
+                _logger.warning("worker %d ignores the timeout of its job and is killed", member.pid)
+                self._kill(member)
+            elif not member.ready and now - member.spawned_at >= START_WITHIN and not member.stopped:
+                _logger.error("worker %d was not ready within %.0f s and is killed", member.pid, START_WITHIN)
+                member.stopped = True
+                self._kill(member)
+
+    def _kill(self, member: CrewMember) -> None:
+        if self.nursery is not None and member.pid:
+            self.nursery.kill(member.pid, signal.SIGKILL)
+
+
+def _cause(member: CrewMember) -> Death:
+    if member.killed_token:
+        return Death.TIMED_OUT
+    return Death.STOPPED if member.stopped else Death.BY_ITSELF
