@@ -81,7 +81,7 @@ class Nursery:
 
     def kill(self, pid: int, number: int) -> None:
         """Have a worker killed by its parent, which alone knows for certain that the pid still is the worker's."""
-        self.channel.send(("kill", pid, number))
+        self.channel.send(("kill", pid, int(number)))
 
     def hear(self) -> list[Any]:
         """Return what the template has said; raise EOFError when it is gone, `ImportFailed` when it could not begin."""

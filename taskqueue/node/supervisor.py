@@ -26,6 +26,7 @@ from taskqueue.settings import Settings
 from taskqueue.store import Store, open_store
 
 BUSY_TICK, IDLE_TICK = 0.05, 0.25
+LEAVE_WITHIN, GONE_WITHIN = 2.0, 5.0
 SPARE_SLOTS = 4
 """Room for workers that are about to leave while their replacements stand ready."""
 EVERY_QUEUE = "*"
@@ -256,9 +257,8 @@ class RunningNode:
         self._dispatcher.post(self._dispatcher.hand_back)
         if self._dispatcher.in_hand:
             _logger.info("stopping: %d job(s) have up to %.0f s to finish", self._dispatcher.in_hand, self._grace())
-        self._await_workers(self._clock.monotonic() + self._grace(), self._signals.stops)
-        self._pool.stop_all()
-        self._await_workers(self._clock.monotonic() + 5.0, None)
+        self._await_jobs(self._clock.monotonic() + self._grace(), self._signals.stops)
+        self._dismiss_workers()
         self._dispatcher.ending.set()
         self._dispatcher.wake()
         self._thread.join(10.0)
@@ -269,13 +269,28 @@ class RunningNode:
     def _grace(self) -> float:
         return self._settings.worker.grace
 
-    def _await_workers(self, deadline: float, stops: int | None) -> None:
+    def _await_jobs(self, deadline: float, stops: int) -> None:
         """Wait until no job is in hand; a further signal ends the wait."""
         while self._dispatcher.in_hand and self._clock.monotonic() < deadline and self._dispatcher.failure is None:
-            if stops is not None and self._signals.stops > max(stops, 1):
+            if self._signals.stops > max(stops, 1):
                 return
-            self._pool.tend()
-            self._sleep(BUSY_TICK / 5)
+            self._tend_shortly()
+
+    def _dismiss_workers(self) -> None:
+        """Let idle workers leave, so that they flush what they print; kill those that still run a job."""
+        for member in self._pool.members:
+            self._dispatcher.post(self._dispatcher.retire, member)
+        leave_by = self._clock.monotonic() + LEAVE_WITHIN
+        while self._pool.members and not self._dispatcher.in_hand and self._clock.monotonic() < leave_by:
+            self._tend_shortly()
+        self._pool.stop_all()
+        gone_by = self._clock.monotonic() + GONE_WITHIN
+        while (self._pool.members or self._dispatcher.in_hand) and self._clock.monotonic() < gone_by:
+            self._tend_shortly()
+
+    def _tend_shortly(self) -> None:
+        self._pool.tend()
+        self._sleep(BUSY_TICK / 5)
 
     def _say_goodbye(self) -> None:
         if self._node_id:
