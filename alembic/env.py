@@ -14,7 +14,7 @@ from taskqueue.drivers.schema import VERSION_TABLE
 from taskqueue.drivers.tables import metadata
 
 
-def ours(_object: object, name: str | None, kind: str, _reflected: bool, _compared: object) -> bool:
+def ours(_object: object, name: str | None, kind: str, *_rest: object) -> bool:
     """Say whether a table is one of ours: an application may keep its own in the same database."""
     return kind != "table" or (name or "").startswith("tq_")
 

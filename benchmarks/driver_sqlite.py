@@ -1,6 +1,6 @@
 """Measure the SQLite driver beside a bare ``sqlite3`` loop, in one run on one machine.
 
-    python benchmarks/driver_sqlite.py [--jobs 40000] [--rounds 3] [--profile]
+    python -m benchmarks.driver_sqlite [--jobs 40000] [--rounds 3] [--profile]
 
 The bare loop claims 100 rows and deletes 100 rows of a table with the columns and indexes that a claim needs, and keeps
 nothing. The driver does the same work through `cycle`, and keeps history, counters and rollups. The file lies in a
@@ -114,7 +114,7 @@ def bare_drain(raw: sqlite3.Connection) -> None:
 # --- the driver ------------------------------------------------------------------------------------------------------
 
 
-def drain(driver: Driver, everything: bool) -> None:
+def drain(driver: Driver, *, everything: bool) -> None:
     """Claim and complete 100 jobs a cycle, until none are left."""
     lanes = driver.lanes(None if everything else ("default",))
     done: list[Completion] = []
@@ -141,7 +141,8 @@ def fill(driver: Driver, jobs: int) -> None:
 def show(name: str, jobs: int, figures: Figures) -> None:
     """Print one line."""
     wall, cpu = figures
-    print(f"{name:44} {jobs / wall:>10,.0f} jobs/s  {wall / jobs * 1e6:7.1f} us wall  {cpu / jobs * 1e6:7.1f} us CPU per job")
+    each = 1e6 / jobs
+    print(f"{name:44} {jobs / wall:>9,.0f} jobs/s {wall * each:7.1f} us wall {cpu * each:7.1f} us CPU per job")
 
 
 def round_of(folder: Path, durability: str, jobs: int) -> None:
@@ -158,9 +159,13 @@ def round_of(folder: Path, durability: str, jobs: int) -> None:
     push(driver, 1)
     show(f"driver {durability:6} push, one each", single, timed(lambda: push(driver, single)))
     show(f"driver {durability:6} push_many, by 1000", jobs, timed(lambda: fill(driver, jobs)))
-    show(f"driver {durability:6} cycle 100 + 100, history kept", jobs + single, timed(lambda: drain(driver, True)))
+    show(
+        f"driver {durability:6} cycle 100 + 100, history kept",
+        jobs + single,
+        timed(lambda: drain(driver, everything=True)),
+    )
     fill(driver, jobs)
-    show(f"driver {durability:6} the same, one queue named", jobs, timed(lambda: drain(driver, False)))
+    show(f"driver {durability:6} the same, one queue named", jobs, timed(lambda: drain(driver, everything=False)))
     driver.close()
 
 
@@ -171,7 +176,7 @@ def profiled(folder: Path, jobs: int) -> None:
     driver = open_driver(url, durability="normal")
     fill(driver, jobs)
     profile = cProfile.Profile()
-    profile.runcall(drain, driver, True)
+    profile.runcall(drain, driver, everything=True)
     pstats.Stats(profile).sort_stats("tottime").print_stats(14)
 
 

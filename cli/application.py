@@ -10,6 +10,8 @@ import re
 import shutil
 import textwrap
 from importlib import import_module
+from itertools import groupby
+from os import environ
 from typing import Any, ClassVar
 
 import typer
@@ -22,6 +24,11 @@ from taskqueue.errors import UsageError, did_you_mean
 from .output import PROGRAM, clean, is_terminal
 
 WIDEST_HELP = 100
+
+_HEADING = re.compile(r"^(\S[^\n]*:)$", re.MULTILINE)
+_LABEL = re.compile(r"^(  )(--[a-z][^\n]*?|[a-z]+:[a-z]+|help|list)(?=  |$)", re.MULTILINE)
+_PLAIN_TYPE = re.compile(r" <(?:list\[str\]|str)>$")
+_WIDEST_LABEL = 32
 
 
 def examples(*lines: str) -> str:
@@ -37,7 +44,18 @@ def help_width() -> int:
 class Command(TyperCommand):
     """A command whose help ends with examples as they were written."""
 
-    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments and options beside what they mean, or above it where the terminal is narrow."""
+        for kind in ("argument", "option"):
+            records = [each.get_help_record(ctx) for each in self.get_params(ctx) if each.param_type_name == kind]
+            shown = [(f"  {_PLAIN_TYPE.sub('', record[0])}", record[1]) for record in records if record is not None]
+            if not shown:
+                continue
+            label = min(max(len(name) for name, _ in shown) + 2, _WIDEST_LABEL)
+            lines = [line for name, text in shown for line in _wrapped(name, text, label)]
+            formatter.write("\n".join(["", f"{kind.capitalize()}s:", *lines, ""]))
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - the parser's signature
         """Write the examples line by line; wrapped they could not be copied."""
         if self.epilog:
             formatter.write(f"\n{self.epilog}\n")
@@ -53,11 +71,11 @@ class CommandGroup(TyperGroup):
 
     modules: ClassVar[tuple[str, ...]] = ()
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the parser's signature
         """Return the names of all commands."""
         return [_command_name(module) for module in self.modules]
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - the parser's signature
         """Return a command, importing its module; None where there is no such command."""
         if cmd_name not in self.commands:
             module = next((each for each in self.modules if _command_name(each) == cmd_name), None)
@@ -88,20 +106,19 @@ class CommandGroup(TyperGroup):
         summaries = self.summaries(ctx)
         label = max(map(len, summaries)) + 4
         lines = [
-            f"taskqueue {__version__}: a task queue on your database",
+            f"taskqueue {__version__}",
             "",
-            f"Usage: {PROGRAM} COMMAND [OPTIONS] [ARGUMENTS]",
+            f"Usage: {PROGRAM} COMMAND [OPTIONS] [ARGS]",
             "",
             "Options:",
             *_wrapped("  --help", "Show this, or after a command its own help.", label),
             *_wrapped("  --version", "Show the version.", label),
             *_wrapped("  --debug", "Show where an error came from; may stand anywhere.", label),
         ]
-        group = None
-        for name, summary in sorted(summaries.items(), key=lambda each: (":" in each[0], each[0].partition(":")[0])):
-            if group != (group := name.partition(":")[0] if ":" in name else "commands"):
-                lines += ["", f"{group.capitalize() if group == 'commands' else group}:"]
-            lines += _wrapped(f"  {name}", summary, label)
+        for group, names in groupby(sorted(summaries, key=_group), _group):
+            lines += ["", f"{group or 'Commands'}:"]
+            for name in names:
+                lines += _wrapped(f"  {name}", summaries[name], label)
         return "\n".join(lines)
 
     def summaries(self, ctx: Any) -> dict[str, str]:
@@ -115,6 +132,11 @@ def _command_name(module: str) -> str:
     return module.replace("_", ":", 1)
 
 
+def _group(name: str) -> str:
+    """Return the word before the colon; empty for a command without one."""
+    return name.rpartition(":")[0]
+
+
 def _load(module: str) -> Any:
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     import_module(f".commands.{module}", __package__).register(app)
@@ -125,20 +147,16 @@ def _load(module: str) -> Any:
 def _wrapped(label: str, text: str, width: int) -> list[str]:
     """Return text beside its label, or below it where the terminal is narrow."""
     room = help_width()
-    if width + 20 > room:
-        return [label, *textwrap.wrap(text, room, initial_indent="      ", subsequent_indent="      ")]
-    indent = " " * width
+    narrow = width + 20 > room
+    indent = " " * (6 if narrow else width)
+    if narrow or len(label) + 2 > width:
+        return [label, *textwrap.wrap(text, room, initial_indent=indent, subsequent_indent=indent)]
     return textwrap.wrap(text, room, initial_indent=label.ljust(width), subsequent_indent=indent)
 
 
 def _coloured(text: str) -> str:
-    if not is_terminal() or not _wants_colour():
+    """Return help with headings in bold, commands and flags in cyan, where a terminal shows colours."""
+    if not is_terminal() or environ.get("NO_COLOR") or environ.get("TERM") == "dumb":
         return text
-    text = re.sub(r"^(\S[^\n]*:)$", "\x1b[1m\\1\x1b[0m", text, flags=re.MULTILINE)
-    return re.sub(r"^(  )((?:-{1,2}|[a-z]+:)[a-z][\w:/,\- ]*?)(?=  |$| [A-Z<])", "\\1\x1b[36m\\2\x1b[0m", text, flags=re.M)
-
-
-def _wants_colour() -> bool:
-    from os import environ
-
-    return not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+    text = _HEADING.sub("\x1b[1m\\1\x1b[0m", text)
+    return _LABEL.sub("\\1\x1b[36m\\2\x1b[0m", text)

@@ -71,10 +71,12 @@ app = typer.Typer(cls=Worker, add_completion=False, rich_markup_mode=None, invok
 @app.callback()
 def worker(
     ctx: typer.Context,
+    *,
     version: Annotated[bool, typer.Option("--version", is_eager=True, help="Show the version.")] = False,
     debug: Annotated[bool, typer.Option(_DEBUG, help="Show where an error came from.")] = False,
 ) -> None:
     """Work with the task queue."""
+    del debug  # taken out of the words before they come here, and declared for the help
     if version:
         write(f"taskqueue {__version__}")
         raise typer.Exit
@@ -148,7 +150,7 @@ def _usage_sentence(error: Any) -> str:
         return f"there is no option {option}, since others could read it there: use {_SECRET_FLAGS[option]}"
     if hasattr(error, "possibilities") and option is not None:
         known = [each for param in ctx.command.params for each in param.opts] if ctx is not None else []
-        return f"there is no option {clean(str(option))}{did_you_mean(str(option), known)}; {hint}"
+        return f"there is no option {clean(str(option))}{did_you_mean(str(option), known) or f'; {hint}'}"
     sentence = error.format_message().rstrip(".")
     return f"{sentence[:1].lower()}{sentence[1:]}; {hint}"
 

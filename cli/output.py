@@ -1,7 +1,7 @@
 """What commands write: text for people, one JSON document for programs, notes on standard error.
 
-Everything that comes from data passes `clean`, so that a queue's name or an error's message can neither move the cursor,
-nor change the terminal's title, nor turn text around.
+Everything that comes from data passes `clean`, so that a queue's name or an error's message can neither move the
+cursor, nor change the terminal's title, nor turn text around.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ PROGRAM = "worker"
 
 
 def clean(text: str) -> str:
-    """Return ``text`` in one line that a terminal shows and does not obey.
+    r"""Return ``text`` in one line that a terminal shows and does not obey.
 
     Control characters (ESC among them), line breaks, bidirectional and other invisible controls, and lone surrogates
-    are written as escapes such as ``\\x1b``. Square brackets stay: nothing here is read as markup.
+    are written as escapes such as ``\x1b``. Square brackets stay: nothing here is read as markup.
     """
     if text.isprintable():
         return text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from taskqueue.settings import Given, Settings, load_settings
@@ -26,7 +27,7 @@ def read_settings(given: Given | None = None) -> Settings:
 
 
 def node_settings(given: Given | None = None) -> Settings:
-    """The same for a node, whose log has times and levels, or is JSON."""
+    """Return the settings of a node, whose log has times and levels, or is JSON."""
     from taskqueue.node.logs import configure_logging
 
     loaded = load_settings(given)
@@ -41,6 +42,22 @@ def open_manager(given: Given | None = None) -> QueueManager:
     from taskqueue.manager import QueueManager  # costs 0.3 s, which help and listing need not pay
 
     return QueueManager(settings=read_settings(given))
+
+
+def log_notices(notices: Iterable[str]) -> None:
+    """Say what a person should read once after a database was opened without a manager."""
+    for notice in notices:
+        _logger.warning("%s", notice)
+
+
+def make_default_folder(url: str) -> None:
+    """Make the folder of the default database, which nobody named; any other folder must be there."""
+    from taskqueue.drivers import database_file
+    from taskqueue.store import DEFAULT_FOLDER
+
+    file = database_file(url)
+    if file is not None and str(file.parent) == DEFAULT_FOLDER:
+        file.parent.mkdir(mode=0o700, exist_ok=True)
 
 
 class _Lines(logging.Formatter):

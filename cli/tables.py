@@ -24,10 +24,14 @@ _NOTHING = "-"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: ``folds`` where its text may go on in the next line, ``styles`` by cell for terminals."""
+    """A column: ``folds`` where its text may go on in the next line, ``spare`` where a narrow terminal can do without.
+
+    ``styles`` are Rich's, by cell.
+    """
 
     title: str
     folds: bool = False
+    spare: bool = False
     right: bool = False
     styles: Mapping[str, str] = field(default_factory=dict)
 
@@ -35,8 +39,8 @@ class Column:
 def write_table(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> None:
     """Write rows of text, numbers, times and None.
 
-    On a terminal times are ages, and a table that is too wide is narrowed at the columns that fold, then written as
-    one block for each row. In a pipe times are ISO 8601, and there is neither colour nor frame nor wrapping.
+    On a terminal times are ages; a table that is too wide loses its spare columns, is narrowed at those that fold, and
+    at last written as one block for each row. In a pipe times are ISO 8601, and there is neither colour nor wrapping.
     """
     terminal = is_terminal()
     cells = [[text_of(value, ages=terminal) for value in row] for row in rows]
@@ -98,10 +102,19 @@ def _write_plain(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> None:
 
 def _write_rich(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> None:
     console = _console()
-    widths = _fitted(columns, cells, console.width)
-    if widths is None:
-        _write_blocks(console, columns, cells)
-        return
+    needed = [index for index, column in enumerate(columns) if not column.spare]
+    for kept in (range(len(columns)), needed):
+        some, rows = [columns[index] for index in kept], [[row[index] for index in kept] for row in cells]
+        widths = _fitted(some, rows, console.width)
+        if widths is not None:
+            _write_grid(console, some, rows, widths)
+            return
+    _write_blocks(console, columns, cells)
+
+
+def _write_grid(
+    console: Console, columns: Sequence[Column], cells: Sequence[Sequence[str]], widths: Sequence[int]
+) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -126,7 +139,7 @@ def _fitted(columns: Sequence[Column], cells: Sequence[Sequence[str]], room: int
     widths = [
         max([cell_len(column.title), *(cell_len(row[index]) for row in cells)]) for index, column in enumerate(columns)
     ]
-    excess = sum(widths) + _GAP * len(columns) - room
+    excess = sum(widths) + _GAP * (len(columns) - 1) - room
     while excess > 0:
         narrowable = [index for index, column in enumerate(columns) if column.folds and widths[index] > _NARROWEST]
         if not narrowable:
@@ -152,11 +165,11 @@ def _write_fact(console: Console, name: str, value: str, label: int, indent: str
     from rich.cells import cell_len
     from rich.text import Text
 
-    line = Text(indent + name.ljust(label), "dim")
+    line = Text().append(indent + name.ljust(label), "dim")
     if len(line) + cell_len(value) > console.width:  # a value that would be broken has a line of its own
         console.print(line)
         line = Text(indent)
-    console.print(line.append(value, "default"), overflow="fold")
+    console.print(line.append(value), overflow="fold")
 
 
 def _console() -> Console:

@@ -75,6 +75,9 @@ class Registry:
         return len(self._classes)
 
 
+READY_MADE = "taskqueue.jobs"
+"""The module of the jobs that come with taskqueue, which every node knows."""
+
 REGISTRY = Registry()
 """The registry that subclasses of `Job` enter by themselves."""
 
@@ -100,7 +103,7 @@ def import_jobs(modules: Iterable[str], directory: Path | None = None) -> list[s
         names = ["jobs"]
     if names and str(where) not in sys.path:
         sys.path.insert(0, str(where))
-    for name in names:
+    for name in (*names, READY_MADE):
         _import(name)
     return names
 

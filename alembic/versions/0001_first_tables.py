@@ -248,9 +248,11 @@ def make_installation() -> None:
     op.bulk_insert(installation, [{"id": uuid4().bytes, "salt": os.urandom(16), "created_at": now}])
 
 
+MADE = """
+jobs history attempts tags dependencies batches queues lanes nodes duties counters rollups keys installation
+"""
+
+
 def downgrade() -> None:
-    for table in (
-        "installation keys rollups counters duties nodes lanes queues"
-        " batches dependencies tags attempts history jobs"
-    ).split():
+    for table in reversed(MADE.split()):
         op.drop_table(f"tq_{table}")

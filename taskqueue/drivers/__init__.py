@@ -23,7 +23,7 @@ _DURABILITIES = ("full", "normal")
 
 
 def open_driver(url: str, *, durability: str = "full", clock: Clock = SYSTEM_CLOCK) -> Driver:
-    """Return the driver for a database URL, such as ``sqlite:///storage/queue.db`` or ``:memory:``. Connects to nothing.
+    """Return the driver for a database URL, such as ``sqlite:///queue.db`` or ``:memory:``. Connects to nothing.
 
     ``durability`` is ``full`` (what is committed survives a power cut) or ``normal`` (it survives the death of any
     process; for work that would simply be done again). Raises `ConfigurationError` for a URL that no driver knows.

@@ -39,7 +39,7 @@ class Driver(ABC):
 
     capabilities: Capabilities
 
-    # --- life ------------------------------------------------------------------------------------------------
+    # --- life -----------------------------------------------------------------------------------------------
 
     @abstractmethod
     def close(self) -> None:
@@ -60,7 +60,7 @@ class Driver(ABC):
     def installation(self) -> tuple[bytes, bytes]:
         """Return this database's own id and its salt for passphrases, made by the first migration."""
 
-    # --- push ------------------------------------------------------------------------------------------------
+    # --- push -----------------------------------------------------------------------------------------------
 
     @abstractmethod
     def push(self, job: NewJob, tags: Sequence[str] = ()) -> None:
@@ -78,7 +78,7 @@ class Driver(ABC):
         `ConfigurationError` where the session is bound to another database.
         """
 
-    # --- the way of a job ------------------------------------------------------------------------------------
+    # --- the way of a job -----------------------------------------------------------------------------------
 
     @abstractmethod
     def lanes(self, queues: Sequence[str] | None) -> Lanes:
@@ -96,9 +96,9 @@ class Driver(ABC):
         """Write how jobs ended and claim at most ``limit`` more, in one transaction.
 
         Order of claims: queues in the order of service (every queue: by priority over all), in a queue the higher
-        priority first, then the oldest ready first. Paused queues are passed over. No two callers are ever given the same (id, lease).
-        Counters and rollups change in the same transaction. An unknown or moved lease is reported as stale and
-        changes nothing.
+        priority first, then the oldest ready first. Paused queues are passed over. No two callers are ever given the
+        same (id, lease). Counters and rollups change in the same transaction. An unknown or moved lease is reported as
+        stale and changes nothing.
         """
 
     @abstractmethod
@@ -115,16 +115,19 @@ class Driver(ABC):
 
     @abstractmethod
     def unfinished(self, queues: Sequence[str] | None) -> int:
-        """Count the jobs of these queues (None: of all that are not paused) that are pending, processing, or delayed after a crash."""
+        """Count the jobs that are pending, processing, or delayed after a crash.
+
+        Of these queues, or with None of all that are not paused.
+        """
 
     @abstractmethod
     def change_mark(self) -> object:
-        """Return a cheap value that differs from the last one after another connection wrote, or None where there is none.
+        """Return a cheap value that changes when another connection writes, or None where there is none.
 
         Equal marks mean that nothing was written; a dispatcher without work asks this instead of claiming.
         """
 
-    # --- nodes -----------------------------------------------------------------------------------------------
+    # --- nodes ----------------------------------------------------------------------------------------------
 
     @abstractmethod
     def register_node(self, identity: NodeIdentity) -> int:
@@ -132,7 +135,7 @@ class Driver(ABC):
 
     @abstractmethod
     def beat(self, node_id: int, *, state: str = "alive", info: str | None = None) -> bool:
-        """Raise the node's heartbeat sequence; False means that the node was declared dead and must stop its workers."""
+        """Raise the node's heartbeat sequence; False: it was declared dead and must stop its workers."""
 
     @abstractmethod
     def stop_node(self, node_id: int) -> None:
@@ -163,7 +166,7 @@ class Driver(ABC):
     def take_turn(self, duty: str, node_id: int, every: float) -> bool:
         """Take the next turn of a duty if the last one is ``every`` seconds old; of many callers one is told True."""
 
-    # --- reading ---------------------------------------------------------------------------------------------
+    # --- reading --------------------------------------------------------------------------------------------
 
     @abstractmethod
     def get(self, job_id: bytes) -> JobRow | None:
@@ -193,7 +196,7 @@ class Driver(ABC):
     def rollups(self, since: int, queue: str | None = None) -> list[RollupRow]:
         """Return the minutes from ``since`` on, oldest first."""
 
-    # --- control ---------------------------------------------------------------------------------------------
+    # --- control --------------------------------------------------------------------------------------------
 
     @abstractmethod
     def cancel(self, which: JobFilter) -> list[bytes]:
@@ -230,7 +233,7 @@ class Driver(ABC):
     def resume(self, queue: str) -> None:
         """Allow claims from a queue again."""
 
-    # --- keys ------------------------------------------------------------------------------------------------
+    # --- keys -----------------------------------------------------------------------------------------------
 
     @abstractmethod
     def keys(self) -> list[KeyRow]:

@@ -44,7 +44,7 @@ def forget_old_marks(lanes: Lanes, monotonic: float) -> None:
 
 
 def note_claim(lanes: Lanes, lane: Lane, last_ready_at: int | None, *, short: bool) -> None:
-    """Set the mark of ``lane`` after a claim: up to the last row taken, or none where fewer came than were asked for."""
+    """Set the mark of ``lane`` to the last row taken, or drop it where fewer came than were asked for."""
     if short or last_ready_at is None:
         lanes.low.pop(lane, None)
     else:

@@ -29,7 +29,7 @@ def check(driver: Driver) -> None:
 
 
 def check_or_create(driver: Driver) -> None:
-    """The same, but where there are no tables at all make them: in a new file, or in an empty one."""
+    """Make the tables where there are none at all, in a new file or an empty one; otherwise `check` them."""
     ours = _driver_of(driver)
     ours.create()
     if ours.schema_status().fit is Fit.MISSING:
@@ -84,7 +84,7 @@ def reset(target: str | Driver) -> None:
 
 
 def _driver_of(target: str | Driver) -> SQLDriver:
-    return cast(SQLDriver, open_driver(target) if isinstance(target, str) else target)
+    return cast("SQLDriver", open_driver(target) if isinstance(target, str) else target)
 
 
 def _refuse(found: SchemaStatus, driver: SQLDriver, *, share: bool) -> None:
@@ -99,4 +99,6 @@ def _run(connection: Connection, revision: str, *, down: bool = False) -> None:
     config = Config()
     config.set_main_option("script_location", str(migrations_dir()).replace("%", "%%"))
     config.attributes["connection"] = connection
+    if not connection.in_transaction():
+        connection.begin()  # Or Alembic would begin and commit one of its own.
     (command.downgrade if down else command.upgrade)(config, revision)

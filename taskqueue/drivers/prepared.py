@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import chain
 from operator import itemgetter
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Dialect
 from sqlalchemy.sql import ClauseElement
@@ -47,3 +48,42 @@ class Prepared:
 def prepare(statement: ClauseElement, dialect: Dialect) -> Prepared:
     """Return ``statement`` compiled for ``dialect``, the same object each time."""
     return Prepared(statement, dialect)
+
+
+class PreparedBatch:
+    """A statement over a list of rows, compiled for a few lengths.
+
+    One statement over 100 rows costs half of the same statement run 100 times: what it opens it opens once. A list is
+    filled up to the next length with rows of nulls, which the statement must pass over.
+    """
+
+    LENGTHS: Final = (1, 8, 32, 128)
+
+    __slots__ = ("_build", "_dialect", "_texts", "_width")
+
+    def __init__(self, build: Callable[[int], ClauseElement], dialect: Dialect, fields: Sequence[str]) -> None:
+        self._build = build
+        self._dialect = dialect
+        self._width = len(fields)
+        self._texts: dict[int, str] = {}
+        expected = [f"{name}_{row}" for row in range(2) for name in fields]
+        if list(Prepared(build(2), dialect).names) != expected:
+            raise ValueError("the parameters of a batch must come row by row, in the order of its fields")
+
+    def run(self, cursor: Any, rows: Sequence[Row]) -> int:
+        """Run the statement over all of ``rows`` and return how many rows it changed."""
+        changed = 0
+        for start in range(0, len(rows), self.LENGTHS[-1]):
+            part = rows[start : start + self.LENGTHS[-1]]
+            length = next(length for length in self.LENGTHS if length >= len(part))
+            values = list(chain.from_iterable(part))
+            values += [None] * ((length - len(part)) * self._width)
+            cursor.execute(self._text(length), values)
+            changed += cursor.rowcount
+        return changed
+
+    def _text(self, length: int) -> str:
+        text = self._texts.get(length)
+        if text is None:
+            text = self._texts[length] = Prepared(self._build(length), self._dialect).sql
+        return text

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, select
 
@@ -15,12 +16,12 @@ from taskqueue.drivers.base import Driver
 from taskqueue.drivers.lanes import SLACK_US
 from taskqueue.drivers.rows import attempts_by_job, job_row, queue_rows
 from taskqueue.drivers.statements import control as control_statements
-from taskqueue.drivers.statements import counting, nodes as node_statements, reading, waiting
+from taskqueue.drivers.statements import counting, reading, waiting
+from taskqueue.drivers.statements import nodes as node_statements
 from taskqueue.drivers.statements.parts import insert_into, unless_there
 from taskqueue.drivers.tables import installation, keys
 from taskqueue.drivers.values import (
     AttemptRow,
-    Capabilities,
     JobChanges,
     JobFilter,
     JobRow,
@@ -44,14 +45,15 @@ T = TypeVar("T")
 class SQLDriver(Driver):
     """Every verb that SQLAlchemy Core can say the same way everywhere."""
 
-    capabilities: ClassVar[Capabilities]
     engine: Engine
 
     def __init__(self, address: str, clock: Clock) -> None:
         self._address = address
         self._clock = clock
+        self._ours: weakref.WeakSet[Engine] = weakref.WeakSet()
+        """Engines of callers that were found to lead to this very database."""
 
-    # --- the seam to a database's own driver ------------------------------------------------------------------------
+    # --- the seam to a database's own driver ----------------------------------------------------------------
 
     @abstractmethod
     def read(self, work: Callable[[Connection], T]) -> T:
@@ -70,7 +72,7 @@ class SQLDriver(Driver):
     def create(self) -> None:
         """Make the database itself where that is ours to do, as with a file; its tables are made by a migration."""
 
-    # --- life -------------------------------------------------------------------------------------------------------
+    # --- life -----------------------------------------------------------------------------------------------
 
     def describe(self) -> str:
         return self._address
@@ -88,10 +90,12 @@ class SQLDriver(Driver):
 
     def push_within(self, session: Any, jobs: Sequence[NewJob], tags: Sequence[Sequence[str]] = ()) -> None:
         connection = session if isinstance(session, Connection) else session.connection()
-        pushing.refuse_another_database(connection, self.installation()[0], self.describe())
+        if connection.engine not in self._ours:
+            pushing.refuse_another_database(connection, self.installation()[0], self.describe())
+            self._ours.add(connection.engine)
         pushing.push(connection, jobs, tags)
 
-    # --- the way of a job --------------------------------------------------------------------------------------------
+    # --- the way of a job -----------------------------------------------------------------------------------
 
     def lanes(self, queues: Sequence[str] | None) -> Lanes:
         return Lanes(None if queues is None else tuple(dict.fromkeys(queues)))
@@ -125,7 +129,7 @@ class SQLDriver(Driver):
     def change_mark(self) -> object:
         return None
 
-    # --- nodes ---------------------------------------------------------------------------------------------------------
+    # --- nodes ----------------------------------------------------------------------------------------------
 
     def register_node(self, identity: NodeIdentity) -> int:
         now = self._clock.now_us()
@@ -157,7 +161,7 @@ class SQLDriver(Driver):
         now = self._clock.now_us()
         return self.write(lambda connection: nodes.take_turn(connection, duty, node_id, every, now))
 
-    # --- reading --------------------------------------------------------------------------------------------------------
+    # --- reading --------------------------------------------------------------------------------------------
 
     def get(self, job_id: bytes) -> JobRow | None:
         row = self.read(lambda connection: connection.execute(reading.GET, {"id": job_id}).one_or_none())
@@ -194,7 +198,7 @@ class SQLDriver(Driver):
         rows = self.read(lambda connection: connection.execute(statement).all())
         return [RollupRow(row[0], row[1], *map(int, row[2:])) for row in rows]
 
-    # --- control ---------------------------------------------------------------------------------------------------------
+    # --- control --------------------------------------------------------------------------------------------
 
     def cancel(self, which: JobFilter) -> list[bytes]:
         now = self._clock.now_us()
@@ -225,7 +229,7 @@ class SQLDriver(Driver):
     def resume(self, queue: str) -> None:
         self.write(lambda connection: connection.execute(control_statements.RESUME, {"named": queue}))
 
-    # --- keys -----------------------------------------------------------------------------------------------------------
+    # --- keys -----------------------------------------------------------------------------------------------
 
     def keys(self) -> list[KeyRow]:
         columns = (keys.c.key_id, keys.c.state, keys.c.check_value, keys.c.created_at, keys.c.retired_at)

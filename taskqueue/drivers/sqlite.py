@@ -6,6 +6,8 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from itertools import repeat
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, NullPool, create_engine, event
@@ -13,7 +15,7 @@ from sqlalchemy import Connection, NullPool, create_engine, event
 from taskqueue.clock import Clock
 from taskqueue.drivers.kept import Kept, KeptConnections
 from taskqueue.drivers.lanes import in_turn
-from taskqueue.drivers.prepared import prepare
+from taskqueue.drivers.prepared import PreparedBatch, prepare
 from taskqueue.drivers.sql import SQLDriver
 from taskqueue.drivers.sqlite_errors import Translating, is_busy
 from taskqueue.drivers.sqlite_files import Location, create_file, fault_of, locate
@@ -32,7 +34,8 @@ _LONGEST_PAUSE: Final = 0.003
 _LANE_REMEMBERED: Final = 60.0
 """Seconds for which a lane that was noted is taken to be there still."""
 
-_READY_AT, _ID = ClaimedJob._fields.index("ready_at"), ClaimedJob._fields.index("id")
+_make: Callable[[type[ClaimedJob], tuple[Any, ...]], ClaimedJob] = tuple.__new__
+"""`ClaimedJob._make` without its call in Python for each job."""
 
 
 def connect(url: str, durability: str, clock: Clock) -> SQLiteDriver:
@@ -47,16 +50,11 @@ class _NotHeld(Exception):
 class SQLiteDriver(SQLDriver):
     """The verbs on SQLite. Hot ones run prepared statements on the thread's own connection, in autocommit mode."""
 
-    capabilities = Capabilities(
-        skip_locked=False,
-        notify=False,
-        concurrent_writers=False,
-        remote=False,
-        dead_rows=False,
-    )
-
     def __init__(self, location: Location, durability: str, clock: Clock) -> None:
         super().__init__(location.address, clock)
+        self.capabilities = Capabilities(
+            skip_locked=False, notify=False, concurrent_writers=False, remote=False, dead_rows=False
+        )
         self._location = location
         self._full = durability == "full"
         self.engine = create_engine(
@@ -70,21 +68,23 @@ class SQLiteDriver(SQLDriver):
 
     def _prepare(self) -> None:
         dialect = self.engine.dialect
+        # The list of a batch follows the INSERT: a statement that starts with WITH tells no count of rows.
+        dialect.cte_follows_insert = True
         self._insert_job = prepare(pushing.insert_job(dialect.name), dialect)
         self._job_values = self._insert_job.picker(NewJob._fields)
+        self._insert_jobs = PreparedBatch(partial(pushing.insert_jobs, dialect=dialect.name), dialect, NewJob._fields)
         self._insert_lane = prepare(pushing.insert_lane(dialect.name), dialect).sql
         self._insert_tag = prepare(pushing.insert_tag(dialect.name), dialect).sql
         self._lanes_with_work = prepare(claiming.LANES_WITH_WORK, dialect).sql
         self._lanes_of_queue = prepare(claiming.LANES_OF_QUEUE_WITH_WORK, dialect).sql
-        claim = prepare(claiming.CLAIM_BY_ROWID, dialect)
-        self._claim_sql = claim.sql
-        self._claim_values = claim.picker(("node_id", "claimed_at", "queue", "rank", "low", "limit"))
+        self._head = prepare(claiming.HEAD, dialect).sql
+        self._claim_head = prepare(claiming.CLAIM_HEAD, dialect).sql
         self._record_start = prepare(finishing.RECORD_START, dialect)
-        self._start_values = self._record_start.picker(("id", "lease", "node_id", "started_at"))
+        self._start_values = self._record_start.picker(("job", "held", "node", "now"))
         self._keeping = prepare(control.QUEUES_KEEPING_PAYLOADS, dialect).sql
         self._finisher = Finisher(dialect)
 
-    # --- connections --------------------------------------------------------------------------------------------------
+    # --- connections ----------------------------------------------------------------------------------------
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -108,7 +108,7 @@ class SQLiteDriver(SQLDriver):
         if self._location.path is not None:
             create_file(self._location.path)
 
-    # --- transactions -------------------------------------------------------------------------------------------------
+    # --- transactions ---------------------------------------------------------------------------------------
 
     def _patiently(self, attempt: Callable[[], T], patience: float = BUSY_PATIENCE) -> T:
         """Return what ``attempt`` returns, once no other writer is in the way."""
@@ -149,22 +149,15 @@ class SQLiteDriver(SQLDriver):
         if raw.in_transaction:
             raw.execute("ROLLBACK")
 
-    def _current(self) -> Kept:
-        return self._connections.current()
-
     def read(self, work: Callable[[Connection], T]) -> T:
-        with Translating(self._location.path):
-            kept = self._current()
-            with kept.lock:
-                return self._patiently(lambda: self._look(kept, work))
+        with Translating(self._location.path), self._connections.use() as kept:
+            return self._patiently(lambda: self._look(kept, work))
 
     def _look(self, kept: Kept, work: Callable[[Connection], T]) -> T:
-        connection = kept.connection
-        assert connection is not None
         try:
-            return work(connection)
+            return work(kept.connection)
         finally:
-            connection.rollback()
+            kept.connection.rollback()
 
     def write(self, work: Callable[[Connection], T]) -> T:
         with Translating(self._location.path), self._transaction(BUSY_PATIENCE) as connection:
@@ -172,10 +165,8 @@ class SQLiteDriver(SQLDriver):
 
     @contextmanager
     def _transaction(self, patience: float) -> Iterator[Connection]:
-        kept = self._current()
-        with kept.lock:
+        with self._connections.use() as kept:
             connection, raw = kept.connection, kept.raw
-            assert connection is not None
             self._begin(raw, patience)
             try:
                 yield connection
@@ -190,27 +181,25 @@ class SQLiteDriver(SQLDriver):
     def migrating(self, patience: float = 60.0) -> Iterator[Connection]:
         with Translating(self._location.path):
             if self._location.path is not None:
-                raw = self._current().raw
-                self._patiently(lambda: raw.execute("PRAGMA journal_mode = WAL").fetchone(), patience)
+                with self._connections.use() as kept:
+                    self._patiently(lambda: kept.raw.execute("PRAGMA journal_mode = WAL").fetchone(), patience)
             with self._transaction(patience) as connection:
                 yield connection
 
-    # --- push ---------------------------------------------------------------------------------------------------------
+    # --- push -----------------------------------------------------------------------------------------------
 
     def push(self, job: NewJob, tags: Sequence[str] = ()) -> None:
         if tags or not self._lane_is_noted((job.queue, job.rank)):
             self.push_many((job,), (tags,) if tags else ())
             return
-        with Translating(self._location.path):
-            kept = self._current()
-            with kept.lock:
-                raw, values = kept.raw, self._job_values(job)
-                try:
-                    raw.execute(self._insert_job.sql, values)
-                except sqlite3.OperationalError as error:
-                    if not is_busy(error):
-                        raise
-                    self._patiently(lambda: raw.execute(self._insert_job.sql, values))
+        with Translating(self._location.path), self._connections.use() as kept:
+            raw, sql, values = kept.raw, self._insert_job.sql, self._job_values(job)
+            try:
+                raw.execute(sql, values)
+            except sqlite3.OperationalError as error:
+                if not is_busy(error):
+                    raise
+                self._patiently(lambda: raw.execute(sql, values))
 
     def push_many(self, jobs: Sequence[NewJob], tags: Sequence[Sequence[str]] = ()) -> None:
         if not jobs:
@@ -228,7 +217,7 @@ class SQLiteDriver(SQLDriver):
         if lanes:
             cursor.executemany(self._insert_lane, lanes)
         if not tags:
-            cursor.executemany(self._insert_job.sql, map(self._job_values, jobs))
+            self._insert_jobs.run(cursor, jobs)
             return
         for job, labels in zip(jobs, tags, strict=True):
             cursor.execute(self._insert_job.sql, self._job_values(job))
@@ -241,8 +230,7 @@ class SQLiteDriver(SQLDriver):
 
     def _on_cursor(self, work: Callable[[Any], T]) -> T:
         """Run ``work`` on a cursor of the thread's own connection, in one transaction."""
-        kept = self._current()
-        with kept.lock:
+        with self._connections.use() as kept:
             raw = kept.raw
             self._begin(raw)
             try:
@@ -253,7 +241,7 @@ class SQLiteDriver(SQLDriver):
                 raise
             return result
 
-    # --- the way of a job ---------------------------------------------------------------------------------------------
+    # --- the way of a job -----------------------------------------------------------------------------------
 
     def cycle(
         self,
@@ -267,7 +255,9 @@ class SQLiteDriver(SQLDriver):
             if not completions and not endings and (limit <= 0 or not self._has_work(lanes)):
                 return Cycle()
             try:
-                return self._on_cursor(lambda cursor: self._cycle(cursor, node_id, completions, (), endings, lanes, limit))
+                return self._on_cursor(
+                    lambda cursor: self._cycle(cursor, node_id, completions, (), endings, lanes, limit)
+                )
             except (_NotHeld, sqlite3.IntegrityError):
                 return self._careful_cycle(node_id, completions, endings, lanes, limit)
 
@@ -303,15 +293,14 @@ class SQLiteDriver(SQLDriver):
                 raise _NotHeld
             tally.complete(completions)
         for ending in endings:
-            if not self._finisher.end(cursor, ending, now, tally):
-                fenced.append(Stale(ending.id, ending.lease))
+            held_it = self._finisher.end(cursor, ending, now, tally)
+            fenced += () if held_it else (Stale(ending.id, ending.lease),)
         claimed = self._claim(cursor, node_id, lanes, limit, now) if limit > 0 else ()
         self._finisher.count(cursor, tally)
         return Cycle(claimed, fenced)
 
     def _has_work(self, lanes: Lanes) -> bool:
-        kept = self._current()
-        with kept.lock:
+        with self._connections.use() as kept:
             cursor = kept.raw.cursor()
             return self._patiently(lambda: any(True for _ in self._walk(cursor, lanes)))
 
@@ -327,10 +316,10 @@ class SQLiteDriver(SQLDriver):
         claimed: list[ClaimedJob] = []
         for queue, rank in self._walk(cursor, lanes):
             wanted = limit - len(claimed)
-            cursor.execute(self._claim_sql, self._claim_values((node_id, now, queue, rank, 0, wanted)))
-            rows = cursor.fetchall()
-            rows.sort(key=_claim_order)
-            claimed += map(ClaimedJob._make, rows)
+            head = (queue, rank, 0, wanted)
+            rows = cursor.execute(self._head, head).fetchall()
+            cursor.execute(self._claim_head, (node_id, now, *head))
+            claimed += map(_make, repeat(ClaimedJob), rows)
             if len(claimed) >= limit:
                 break
         if claimed:
@@ -339,27 +328,19 @@ class SQLiteDriver(SQLDriver):
 
     def record_start(self, node_id: int, job_id: bytes, lease: int) -> bool:
         values = self._start_values((job_id, lease, node_id, self._clock.now_us()))
-        with Translating(self._location.path):
-            kept = self._current()
-            with kept.lock:
-                raw = kept.raw
-                self._sync(raw, full=True)
-                try:
-                    return bool(self._patiently(lambda: raw.execute(self._record_start.sql, values)).rowcount == 1)
-                finally:
-                    self._sync(raw, full=self._full)
+        with Translating(self._location.path), self._connections.use() as kept:
+            raw = kept.raw
+            self._sync(raw, full=True)
+            try:
+                return bool(self._patiently(lambda: raw.execute(self._record_start.sql, values)).rowcount == 1)
+            finally:
+                self._sync(raw, full=self._full)
 
     def _sync(self, raw: sqlite3.Connection, *, full: bool) -> None:
         if not self._full:
             raw.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
 
     def change_mark(self) -> object:
-        with Translating(self._location.path):
-            kept = self._current()
-            with kept.lock:
-                (version,) = self._patiently(lambda: kept.raw.execute("PRAGMA data_version").fetchone())
-                return kept.number, version
-
-
-def _claim_order(row: Sequence[Any]) -> tuple[int, bytes]:
-    return row[_READY_AT], row[_ID]
+        with Translating(self._location.path), self._connections.use() as kept:
+            (version,) = self._patiently(lambda: kept.raw.execute("PRAGMA data_version").fetchone())
+            return kept.number, version

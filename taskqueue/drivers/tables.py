@@ -14,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    ColumnElement,
     Dialect,
     Index,
     Integer,
@@ -24,6 +25,8 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    column,
+    literal_column,
     text,
 )
 from sqlalchemy.dialects import mysql, postgresql
@@ -76,6 +79,10 @@ def _name(length: int = 64) -> String:
 
 def _blob() -> TypeEngine[bytes]:
     return LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
+
+
+def _in_state(code: int) -> ColumnElement[bool]:
+    return column("state", SmallInteger) == literal_column(str(code))
 
 
 Microseconds = BigInteger
@@ -137,27 +144,27 @@ Index(
     jobs.c.rank,
     jobs.c.ready_at,
     jobs.c.id,
-    sqlite_where=text(f"state = {PENDING}"),
-    postgresql_where=text(f"state = {PENDING}"),
+    sqlite_where=_in_state(PENDING),
+    postgresql_where=_in_state(PENDING),
 )
 Index(
     "tq_jobs_processing",
     jobs.c.node_id,
-    sqlite_where=text(f"state = {PROCESSING}"),
-    postgresql_where=text(f"state = {PROCESSING}"),
+    sqlite_where=_in_state(PROCESSING),
+    postgresql_where=_in_state(PROCESSING),
 )
 Index(
     "tq_jobs_delayed",
     jobs.c.run_at,
-    sqlite_where=text(f"state = {DELAYED}"),
-    postgresql_where=text(f"state = {DELAYED}"),
+    sqlite_where=_in_state(DELAYED),
+    postgresql_where=_in_state(DELAYED),
 )
 Index(
     "tq_jobs_blocked",
     jobs.c.blocked_by,
     jobs.c.job_class,
-    sqlite_where=text(f"state = {BLOCKED}"),
-    postgresql_where=text(f"state = {BLOCKED}"),
+    sqlite_where=_in_state(BLOCKED),
+    postgresql_where=_in_state(BLOCKED),
 )
 Index(
     "tq_jobs_unique",
@@ -178,15 +185,15 @@ history = Table(
     Column("result", _blob()),
     CheckConstraint("state BETWEEN 4 AND 6", name="tq_history_final_state"),
 )
-"""Finished jobs. The payload is dropped for completed jobs unless it is to be kept; ``lease`` goes on counting at a revive."""
+"""Finished jobs. Completed ones lose their payload unless it is to be kept; ``lease`` goes on counting at a revive."""
 
 Index("tq_history_finished", history.c.finished_at)
 Index(
     "tq_history_failed",
     history.c.queue,
     history.c.finished_at,
-    sqlite_where=text(f"state = {FAILED}"),
-    postgresql_where=text(f"state = {FAILED}"),
+    sqlite_where=_in_state(FAILED),
+    postgresql_where=_in_state(FAILED),
 )
 
 attempts = Table(
@@ -249,7 +256,7 @@ lanes = Table(
     Column("queue", _name(), primary_key=True),
     Column("rank", SmallInteger, primary_key=True, autoincrement=False),
 )
-"""One row for each (queue, rank) that a job was ever pushed with; claims walk lanes in order, never ``queue IN (...)``."""
+"""One row for each (queue, rank) that a job was ever pushed with: claims walk lanes in order."""
 
 nodes = Table(
     "tq_nodes",
@@ -271,7 +278,7 @@ nodes = Table(
     Column("info", Text),
     sqlite_autoincrement=True,
 )
-"""One row for each node that ever started; ids are never used again. ``info`` is JSON: queues, workers, key ids, version."""
+"""One row for each node that ever started; ids are never used again. ``info`` is JSON: queues, workers, key ids."""
 
 keys = Table(
     "tq_keys",

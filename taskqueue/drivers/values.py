@@ -109,8 +109,9 @@ class Ending(NamedTuple):
     """Any other end of a claimed job: RETRY, FAIL, RELEASE, PARK or CANCEL.
 
     ``spent`` says whether the attempt counts; where it does not, the claim's count is given back. ``crashed`` adds one
-    to the job's crashes, ``lost`` one to its losses. ``run_at`` is when a retried or released job is due again, None for at once. ``error`` is sealed;
-    an ending with an ``error_type`` leaves a row in ``tq_attempts``.
+    to the job's crashes, ``lost`` one to its losses. ``run_at`` is when a retried or released job is due again, None
+    for at once. ``error`` is sealed. RETRY, FAIL, a crash and every ending with an ``error_type`` leave a row in
+    ``tq_attempts``.
     """
 
     id: bytes

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import selectors
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 
 from taskqueue.clock import Clock
 from taskqueue.drivers.values import ClaimedJob
@@ -62,11 +63,6 @@ class Feeder:
             member.tickets.close()
 
     # --- how it stands ---------------------------------------------------------------------------------------
-
-    @property
-    def working(self) -> bool:
-        """Say whether any worker holds a job."""
-        return any(member.held for member in self.crew)
 
     @property
     def in_hand(self) -> int:
@@ -149,7 +145,7 @@ class Feeder:
         member.channel.send([(token, *claimed) for token, claimed in zip(tokens, chunk, strict=True)])
         member.tickets.issue(tokens)
         member.held.update(zip(tokens, chunk, strict=True))
-        member.ahead_us = self._load_of(member)
+        member.ahead_us += self._load_of(chunk)
         member.jobs_sent += len(chunk)
         self.watch(member)
         return chunk
@@ -160,8 +156,17 @@ class Feeder:
         if member.channel.fileno() in self.selector.get_map():
             self.selector.modify(member.channel, wanted, member)
 
-    def _load_of(self, member: CrewMember) -> float:
-        return sum(self.pacing.estimate(claimed.job_class) for claimed in member.held.values())
+    def _load_of(self, jobs: Iterable[ClaimedJob]) -> float:
+        return sum(map(self.pacing.estimate, map(_class_of, jobs)))
+
+    def reported(self, member: CrewMember, ran: Mapping[str, list[int]]) -> None:
+        """Take in that a worker has reported jobs: how long those of each class ran, in microseconds."""
+        for job_class, times in ran.items():
+            self.pacing.learn(job_class, sum(times), len(times))
+        member.ahead_us = self._load_of(member.held.values())
+        if not member.held:
+            member.exclusive = False
+            self.let_go(member)
 
     # --- taking back -----------------------------------------------------------------------------------------
 
@@ -184,12 +189,15 @@ class Feeder:
         back = [member.held.pop(token) for token in member.tickets.take_back() if token in member.held]
         self.put_back(back)
         member.jobs_sent -= len(back)
-        member.ahead_us = self._load_of(member)
+        member.ahead_us = self._load_of(member.held.values())
 
 
 def runs_alone(claimed: ClaimedJob) -> bool:
     """Say whether a job's start has to be on record before it begins, with nothing else on its worker."""
     return claimed.delivery == AT_MOST_ONCE or settlement.is_suspect(claimed)
+
+
+_class_of = attrgetter("job_class")
 
 
 def _load(member: CrewMember) -> float:

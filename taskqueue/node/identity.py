@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import psutil
-
 from taskqueue.drivers.values import NodeIdentity, NodeRow
 
 
@@ -25,7 +23,7 @@ def describe_node(name: str | None, lease: float, info: Mapping[str, Any]) -> No
         boot_id=_boot_id(),
         pid_namespace=_pid_namespace(),
         pid=os.getpid(),
-        process_started=_process_started(os.getpid()),
+        process_started=process_started(os.getpid()),
         lease_ms=round(lease * 1000),
         info=json.dumps(dict(info)),
     )
@@ -39,7 +37,7 @@ def certainly_dead(node: NodeRow) -> bool:
     """
     if node.boot_id is None or node.boot_id != _boot_id() or node.pid_namespace != _pid_namespace():
         return False
-    started = _process_started(node.pid)
+    started = process_started(node.pid)
     return started is None or (node.process_started is not None and started != node.process_started)
 
 
@@ -57,12 +55,13 @@ def _pid_namespace() -> str | None:
         return None
 
 
-def _process_started(pid: int) -> int | None:
-    """Return when a process started, in hundredths of a second; None where it does not exist or is a zombie."""
+def process_started(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since the boot; None where it does not exist or is a zombie.
+
+    From the kernel's own record: what psutil reports adds the time of the boot, which moves when the wall clock is set.
+    """
     try:
-        process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return None
-        return round(process.create_time() * 100)
-    except psutil.NoSuchProcess:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
         return None
+    return None if fields[0] in "ZX" else int(fields[19])

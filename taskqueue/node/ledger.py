@@ -5,9 +5,9 @@ from __future__ import annotations
 from taskqueue.clock import Clock
 from taskqueue.drivers.values import Completion, Ending
 
-FLUSH_AT = 100
+FLUSH_AT = 200
 FLUSH_AFTER = 0.005
-"""Outcomes wait for others until there are 100 of them or 5 ms have passed, and not at all while nothing else runs."""
+"""Outcomes wait for others until there are 200 of them or 5 ms have passed, and not at all while nothing else runs."""
 
 
 class Ledger:

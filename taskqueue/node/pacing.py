@@ -11,7 +11,7 @@ AHEAD_US = 2 * CHUNK_US
 LONG_JOB_US = 5_000.0
 SLOW_JOB_US = 100_000.0
 HORIZON_US = 50_000.0
-MOST_AHEAD = 32
+MOST_AHEAD = 128
 MOST_CLAIMED = 400
 UNKNOWN_US = 10_000.0
 _TRIP_US = 15.0
@@ -25,12 +25,12 @@ class Pacing:
         self._by_class: dict[str, float] = {}
         self._overall = UNKNOWN_US
 
-    def learn(self, job_class: str, run_us: float) -> None:
-        """Take in how long a job of a class ran."""
-        cost = run_us + _TRIP_US
+    def learn(self, job_class: str, run_us: float, jobs: int = 1) -> None:
+        """Take in how long ``jobs`` jobs of a class ran, all together."""
+        cost = run_us / jobs + _TRIP_US
         known = self._by_class.get(job_class)
         self._by_class[job_class] = cost if known is None else known + _WEIGHT * (cost - known)
-        self._overall += _WEIGHT / 4 * (cost - self._overall)
+        self._overall += _WEIGHT * (cost - self._overall)
 
     def estimate(self, job_class: str) -> float:
         """Return the microseconds that a job of this class is expected to take; a class not seen yet counts as long."""

@@ -34,12 +34,16 @@ class Obituary:
     peak_kb: int | None = None
     killed_token: int = 0
 
+    def death_of(self, token: int) -> Death:
+        """Return why the worker died from where the job ``token`` stands: killed for another one, it was stopped."""
+        return Death.STOPPED if self.killed_token not in (0, token) else self.death
+
     def describe(self) -> str:
         """Return the words for the log and for the attempt's error."""
         if self.code is None:
             how = "it went down with its template process"
         elif self.code < 0:
-            how = f"killed by {signal.Signals(-self.code).name}"
+            how = f"killed by {_signal_name(-self.code)}"
         else:
             how = f"exited with code {self.code}"
         return how if self.peak_kb is None else f"{how}, peak memory {self.peak_kb / 1024:.0f} MB"
@@ -52,6 +56,8 @@ class Fates:
     unstarted: Mapping[int, ClaimedJob]
     finished: tuple[ClaimedJob, ...]
     running: ClaimedJob | None
+    token: int = 0
+    """The ticket of the one that ran, 0 for none."""
 
 
 def sort_out(held: Mapping[int, ClaimedJob], unread: Collection[int], glance: Glance) -> Fates:
@@ -70,7 +76,7 @@ def sort_out(held: Mapping[int, ClaimedJob], unread: Collection[int], glance: Gl
             unstarted[token] = claimed
         else:
             finished.append(claimed)
-    return Fates(unstarted, tuple(finished), held.get(running))
+    return Fates(unstarted, tuple(finished), held.get(running), running)
 
 
 def of_finished(claimed: ClaimedJob, now_us: int) -> Ending:
@@ -80,21 +86,23 @@ def of_finished(claimed: ClaimedJob, now_us: int) -> Ending:
     return ending(claimed, Outcome(Verb.RELEASE), now_us)
 
 
-def of_running(claimed: ClaimedJob, obituary: Obituary, now_us: int, jitter: float) -> Ending:
+def of_running(claimed: ClaimedJob, death: Death, now_us: int, jitter: float) -> Ending:
     """Return the ending of the job that ran when its worker died.
 
     A job that was killed for its time has spent its attempt. One whose worker we stopped has not. Anything else is a
     crash, charged to this job alone: the third is the last, the second and later ones wait 10 s.
     """
-    if obituary.death is Death.TIMED_OUT:
+    if death is Death.TIMED_OUT:
         outcome = retry_or_fail(claimed, Reason.TIMED_OUT, jitter)
         return ending(claimed, replace(outcome, error_type="JobTimedOut"), now_us)
     if claimed.delivery == AT_MOST_ONCE:
         return ending(claimed, Outcome(Verb.FAIL, reason=Reason.LOST, error_type="WorkerDied"), now_us)
-    if obituary.death is Death.STOPPED:
+    if death is Death.STOPPED:
         return ending(claimed, Outcome(Verb.RELEASE), now_us)
-    if obituary.death is Death.WITH_TEMPLATE and not is_suspect(claimed):
-        return ending(claimed, Outcome(Verb.RELEASE, error_type="WorkerDied"), now_us)._replace(lost=True)
+    if death is Death.WITH_TEMPLATE and not is_suspect(claimed):
+        return ending(claimed, Outcome(Verb.RELEASE, reason=Reason.LOST, error_type="WorkerDied"), now_us)._replace(
+            lost=True
+        )
     return _crash(claimed, now_us)
 
 
@@ -111,3 +119,10 @@ def _crash(claimed: ClaimedJob, now_us: int) -> Ending:
         delay = CRASHED_AGAIN_DELAY if crashes > 1 else 0.0
         outcome = Outcome(Verb.RELEASE, retry_after=delay, error_type="WorkerDied")
     return ending(claimed, outcome, now_us)._replace(crashed=True, reason=Reason.CRASHED)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"  # Real-time signals have no name.

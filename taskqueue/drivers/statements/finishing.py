@@ -5,58 +5,65 @@ To finish is to copy the row into history and to delete it: two statements, the 
 
 from __future__ import annotations
 
-from typing import Any
-
-from sqlalchemy import Delete, Insert, Null, Update, bindparam, delete, func, insert, null, select, update
+from sqlalchemy import Delete, Insert, Update, bindparam, delete, func, insert, null, select, update
 from sqlalchemy.types import Integer
 
 from taskqueue.drivers import tables
-from taskqueue.drivers.statements.parts import CARRIED, constant, given, in_state
+from taskqueue.drivers.statements.parts import CARRIED, constant, given, in_state, listed
 from taskqueue.drivers.tables import attempts, history, jobs
 
-HELD = (jobs.c.id == given(jobs, "id"), jobs.c.lease == given(jobs, "lease"), in_state(jobs, tables.PROCESSING))
-"""The fence: this very claim of the job. The primary key finds the row, the other two are looked at there."""
-
-_STARTED = func.coalesce(jobs.c.started_at, given(history, "started_at"))
-_OF_A_RUN = ("progress", "checkpoint")
-
-
-def _into_history(**values: Any) -> Insert:
-    """Copy the held row into history; ``values`` replace the columns of the same name."""
-    copied = {name: jobs.c[name] for name in CARRIED} | values
-    wanted = {name: value for name, value in copied.items() if not isinstance(value, Null)}
-    return insert(history).from_select(list(wanted), select(*wanted.values()).where(*HELD), include_defaults=False)
-
-
-def _complete(**values: Any) -> Insert:
-    return _into_history(
-        state=constant(tables.COMPLETED),
-        started_at=given(history, "finished_at") - given(history, "run_us"),
-        finished_at=given(history, "finished_at"),
-        run_us=given(history, "run_us"),
-        result=given(history, "result"),
-        **dict.fromkeys(_OF_A_RUN, null()),
-        **values,
-    )
-
-
-COMPLETE = _complete()
-"""Note a completed job, without its payload."""
-
-COMPLETE_KEEPING_PAYLOAD = _complete(payload=jobs.c.payload)
-"""The same for a queue that keeps payloads."""
-
-END = _into_history(
-    state=given(history, "state"),
-    payload=jobs.c.payload,
-    started_at=_STARTED,
-    finished_at=given(history, "finished_at"),
-    run_us=given(history, "run_us"),
-    reason=given(history, "reason"),
-    lease=jobs.c.lease + bindparam("lease_raised", type_=Integer),
-    attempt=jobs.c.attempt - bindparam("given_back", type_=Integer),
-    crashes=jobs.c.crashes + bindparam("crashed", type_=Integer),
+HELD = (
+    jobs.c.id == given(jobs, "id", "job"),
+    jobs.c.lease == given(jobs, "lease", "held"),
+    in_state(jobs, tables.PROCESSING),
 )
+"""The fence: this very claim of the job. The primary key finds the row, the other two are looked at there.
+
+Parameters of an UPDATE must not be named like columns, so these are not.
+"""
+
+DONE = ("id", "lease", "finished_at", "run_us", "result")
+"""What is listed of each completed job."""
+
+
+def complete(rows: int, *, keeping_payload: bool = False) -> Insert:
+    """Note a list of completed jobs in history, those that are held under their lease; `remove` has to follow.
+
+    The payload goes, unless it is to be kept; so do progress and checkpoint, which were for the run.
+    """
+    done = listed("done", history, DONE, rows)
+    copied = {name: jobs.c[name] for name in CARRIED if name not in ("progress", "checkpoint")} | {
+        "state": constant(tables.COMPLETED),
+        "started_at": done.c.finished_at - done.c.run_us,
+        "finished_at": done.c.finished_at,
+        "run_us": done.c.run_us,
+        "result": done.c.result,
+    }
+    if keeping_payload:
+        copied["payload"] = jobs.c.payload
+    # The sum keeps the state from choosing the index: the primary key finds each row, the rest is looked at there.
+    held = (jobs.c.lease == done.c.lease, jobs.c.state + constant(0) == constant(tables.PROCESSING))
+    found = select(*copied.values()).select_from(done.join(jobs, jobs.c.id == done.c.id)).where(*held)
+    return insert(history).from_select(list(copied), found, include_defaults=False)
+
+
+def remove(rows: int) -> Delete:
+    """Take away a list of rows that were found to be held and copied, in the same transaction."""
+    return delete(jobs).where(jobs.c.id.in_([bindparam(f"id_{row}", type_=jobs.c.id.type) for row in range(rows)]))
+
+
+_ENDED = {name: jobs.c[name] for name in (*CARRIED, "payload")} | {
+    "state": given(history, "state"),
+    "started_at": func.coalesce(jobs.c.started_at, given(history, "started_at")),
+    "finished_at": given(history, "finished_at"),
+    "run_us": given(history, "run_us"),
+    "reason": given(history, "reason"),
+    "lease": jobs.c.lease + bindparam("lease_raised", type_=Integer),
+    "attempt": jobs.c.attempt - bindparam("given_back", type_=Integer),
+    "crashes": jobs.c.crashes + bindparam("crashed", type_=Integer),
+    "losses": jobs.c.losses + bindparam("lost", type_=Integer),
+}
+END = insert(history).from_select(list(_ENDED), select(*_ENDED.values()).where(*HELD), include_defaults=False)
 """Note a job that failed or was cancelled, with its payload, so that it can be revived."""
 
 REMOVE: Delete = delete(jobs).where(*HELD)
@@ -84,14 +91,14 @@ HAND_BACK: Update = (
     .where(*HELD)
     .values(
         {
-            jobs.c.state: given(jobs, "state"),
-            jobs.c.ready_at: given(jobs, "ready_at"),
-            jobs.c.run_at: func.coalesce(given(jobs, "run_at"), jobs.c.run_at),
+            jobs.c.state: given(jobs, "state", "to"),
+            jobs.c.ready_at: given(jobs, "ready_at", "ready"),
+            jobs.c.run_at: func.coalesce(given(jobs, "run_at", "due"), jobs.c.run_at),
             jobs.c.lease: jobs.c.lease + constant(1),
             jobs.c.attempt: jobs.c.attempt - bindparam("given_back", type_=Integer),
             jobs.c.crashes: jobs.c.crashes + bindparam("crashed", type_=Integer),
             jobs.c.losses: jobs.c.losses + bindparam("lost", type_=Integer),
-            jobs.c.blocked_by: given(jobs, "blocked_by"),
+            jobs.c.blocked_by: given(jobs, "blocked_by", "blocker"),
             jobs.c.node_id: null(),
             jobs.c.claimed_at: null(),
             jobs.c.started_at: null(),
@@ -103,12 +110,11 @@ HAND_BACK: Update = (
 
 RECORD_START: Update = (
     update(jobs)
-    .where(*HELD, jobs.c.node_id == given(jobs, "node_id"))
-    .values({jobs.c.start_recorded: constant(1), jobs.c.started_at: given(jobs, "started_at")})
+    .where(*HELD, jobs.c.node_id == given(jobs, "node_id", "node"))
+    .values({jobs.c.start_recorded: constant(1), jobs.c.started_at: given(jobs, "started_at", "now")})
 )
 
 LEASES = select(jobs.c.id, jobs.c.lease).where(
     in_state(jobs, tables.PROCESSING), jobs.c.id.in_(bindparam("ids", expanding=True))
 )
 """The leases under which these jobs are held now."""
-

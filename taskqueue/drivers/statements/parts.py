@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import BindParameter, ColumnElement, Insert, Integer, Table, bindparam, literal_column
+from sqlalchemy import (
+    CTE,
+    BindParameter,
+    ColumnElement,
+    Insert,
+    Integer,
+    Table,
+    bindparam,
+    column,
+    literal_column,
+    values,
+)
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from taskqueue.drivers import tables
@@ -52,3 +63,14 @@ def unless_there(statement: Any, key: Sequence[str]) -> Insert:
 def columns_of(table: Table, names: Iterable[str]) -> list[Any]:
     """Return the columns of ``table`` with these names."""
     return [table.c[name] for name in names]
+
+
+def listed(name: str, table: Table, fields: Sequence[str], rows: int) -> CTE:
+    """Return a list of ``rows`` rows as a table, with the types of ``table`` and parameters named ``field_row``."""
+    types = [table.c[each].type for each in fields]
+    row_by_row = [
+        tuple(bindparam(f"{each}_{row}", type_=kind) for each, kind in zip(fields, types, strict=True))
+        for row in range(rows)
+    ]
+    columns = [column(each, kind) for each, kind in zip(fields, types, strict=True)]
+    return values(*columns, name=name).data(row_by_row).cte(name)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 
-from sqlalchemy import Insert, insert, select
+from sqlalchemy import Insert, select
 
-from taskqueue.drivers.statements.parts import given, insert_into, unless_there
+from taskqueue.drivers.statements.parts import given, insert_into, listed, unless_there
 from taskqueue.drivers.tables import history, jobs, lanes, tags
 from taskqueue.drivers.values import NewJob
 
@@ -36,4 +36,10 @@ def insert_tag(dialect: str) -> Insert:
     return unless_there(statement, ["tag", "job_id"])
 
 
-INSERT_TAG_PLAIN = insert(tags).values(tag=given(tags, "tag"), job_id=given(tags, "job_id"))
+def insert_jobs(rows: int, dialect: str) -> Insert:
+    """Insert a list of jobs, passing over those whose id is known and over rows of nulls."""
+    fields = NewJob._fields
+    new = listed("new", jobs, fields, rows)
+    finished = select(history.c.id).where(history.c.id == new.c.id).exists()
+    wanted = select(*[new.c[name] for name in fields]).where(new.c.id.is_not(None), ~finished)
+    return unless_there(insert_into(jobs, dialect).from_select(fields, wanted), ["id"])

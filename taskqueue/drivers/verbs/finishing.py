@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Dialect
 
 from taskqueue.drivers import tables
-from taskqueue.drivers.prepared import Prepared, prepare
+from taskqueue.drivers.prepared import Prepared, PreparedBatch, prepare
 from taskqueue.drivers.statements import counting, finishing
 from taskqueue.drivers.values import Completion, Ending, Stale
 from taskqueue.drivers.verbs.tally import Tally
@@ -16,16 +18,19 @@ from taskqueue.states import Reason, Verb
 
 _LEFT = {Verb.FAIL: tables.FAILED, Verb.CANCEL: tables.CANCELLED}
 _CHUNK = 500
+_done = itemgetter(*map(Completion._fields.index, finishing.DONE))
+_id_alone = itemgetter(slice(0, 1))
 
 
 class Finisher:
     """The statements that end claimed jobs, compiled for one dialect."""
 
     def __init__(self, dialect: Dialect) -> None:
-        fields = Completion._fields
-        self._complete = prepare(finishing.COMPLETE, dialect)
-        self._complete_keeping = prepare(finishing.COMPLETE_KEEPING_PAYLOAD, dialect)
-        self._pick = self._complete.picker(fields)
+        self._complete = PreparedBatch(finishing.complete, dialect, finishing.DONE)
+        self._complete_keeping = PreparedBatch(
+            partial(finishing.complete, keeping_payload=True), dialect, finishing.DONE
+        )
+        self._remove_all = PreparedBatch(finishing.remove, dialect, ("id",))
         self._remove = prepare(finishing.REMOVE, dialect)
         self._end = prepare(finishing.END, dialect)
         self._attempt = prepare(finishing.NOTE_ATTEMPT, dialect)
@@ -41,14 +46,12 @@ class Finisher:
         others = [each for each in completions if each.queue not in keeping]
         return self._move(cursor, self._complete_keeping, kept) and self._move(cursor, self._complete, others)
 
-    def _move(self, cursor: Any, insert: Prepared, completions: Sequence[Completion]) -> bool:
+    def _move(self, cursor: Any, insert: PreparedBatch, completions: Sequence[Completion]) -> bool:
         if not completions:
             return True
-        cursor.executemany(insert.sql, map(self._pick, completions))
-        if cursor.rowcount != len(completions):
+        if insert.run(cursor, list(map(_done, completions))) != len(completions):
             return False
-        cursor.executemany(self._remove.sql, [each[:2] for each in completions])
-        return bool(cursor.rowcount == len(completions))
+        return self._remove_all.run(cursor, list(map(_id_alone, completions))) == len(completions)
 
     def end(self, cursor: Any, ending: Ending, now: int, tally: Tally) -> bool:
         """Write any other end of a job, and count it; False where the job was not held under this lease."""
@@ -61,8 +64,8 @@ class Finisher:
     def _note_attempt(self, cursor: Any, ending: Ending) -> bool:
         reason = ending.reason or (Reason.CRASHED if ending.crashed else Reason.ERROR)
         values = {
-            "id": ending.id,
-            "lease": ending.lease,
+            "job": ending.id,
+            "held": ending.lease,
             "reason": reason.value,
             "started_at": ending.finished_at - ending.run_us,
             "finished_at": ending.finished_at,
@@ -76,8 +79,8 @@ class Finisher:
         state = _LEFT[ending.verb]
         failed = ending.verb is Verb.FAIL
         values = {
-            "id": ending.id,
-            "lease": ending.lease,
+            "job": ending.id,
+            "held": ending.lease,
             "state": state,
             "started_at": ending.finished_at - ending.run_us,
             "finished_at": ending.finished_at,
@@ -86,6 +89,7 @@ class Finisher:
             "lease_raised": 0,
             "given_back": int(not ending.spent),
             "crashed": int(ending.crashed),
+            "lost": int(ending.lost),
         }
         if run(cursor, self._end, values) != 1:
             return False
@@ -100,15 +104,15 @@ class Finisher:
         parked = ending.verb is Verb.PARK
         delayed = not parked and ending.run_at is not None and ending.run_at > now
         values = {
-            "id": ending.id,
-            "lease": ending.lease,
-            "state": tables.BLOCKED if parked else tables.DELAYED if delayed else tables.PENDING,
-            "ready_at": ending.run_at if delayed else now,
-            "run_at": ending.run_at,
+            "job": ending.id,
+            "held": ending.lease,
+            "to": tables.BLOCKED if parked else tables.DELAYED if delayed else tables.PENDING,
+            "ready": ending.run_at if delayed else now,
+            "due": ending.run_at,
             "given_back": int(parked or not ending.spent),
             "crashed": int(ending.crashed),
-            "lost": 0,
-            "blocked_by": int(ending.blocked_by) if parked else 0,
+            "lost": int(ending.lost),
+            "blocker": int(ending.blocked_by) if parked else 0,
         }
         if run(cursor, self._hand_back, values) != 1:
             return False

@@ -19,9 +19,8 @@ def register(connection: Connection, identity: NodeIdentity, now: int) -> int:
     """Store a starting node."""
     values = {name: getattr(identity, name) for name in NodeIdentity.__dataclass_fields__}
     times = {"started_at": now, "beat_at": now}
-    result = connection.execute(_INSERT, {**values, **times, "state": "alive", "sequence": 0})
-    (node_id,) = result.inserted_primary_key
-    return int(node_id)
+    result: Any = connection.execute(_INSERT, {**values, **times, "state": "alive", "sequence": 0})
+    return int(result.inserted_primary_key[0])
 
 
 def beat(connection: Connection, node_id: int, state: str, info: str | None, now: int) -> bool:

@@ -47,8 +47,8 @@ def _verdict(row: Any) -> Reason | None:
 def _note_attempts(connection: Connection, rows: Sequence[Any], now: int) -> None:
     values = [
         {
-            "id": row.id,
-            "lease": row.lease,
+            "job": row.id,
+            "held": row.lease,
             "reason": (_verdict(row) or (Reason.CRASHED if row.start_recorded else Reason.LOST)).value,
             "started_at": None,
             "finished_at": now,
@@ -64,15 +64,15 @@ def _note_attempts(connection: Connection, rows: Sequence[Any], now: int) -> Non
 def _give_back(connection: Connection, rows: Sequence[Any], now: int) -> None:
     values = [
         {
-            "id": row.id,
-            "lease": row.lease,
-            "state": tables.PENDING,
-            "ready_at": now,
-            "run_at": None,
+            "job": row.id,
+            "held": row.lease,
+            "to": tables.PENDING,
+            "ready": now,
+            "due": None,
             "given_back": 1,
             "crashed": int(bool(row.start_recorded)),
             "lost": int(not row.start_recorded),
-            "blocked_by": 0,
+            "blocker": 0,
         }
         for row in rows
     ]
@@ -89,8 +89,8 @@ def _fail(connection: Connection, rows: Sequence[tuple[Any, Reason]], now: int) 
         tally.fail(row.queue, now)
         values.append(
             {
-                "id": row.id,
-                "lease": row.lease,
+                "job": row.id,
+                "held": row.lease,
                 "state": tables.FAILED,
                 "started_at": None,
                 "finished_at": now,
@@ -99,8 +99,9 @@ def _fail(connection: Connection, rows: Sequence[tuple[Any, Reason]], now: int) 
                 "lease_raised": 1,
                 "given_back": 0,
                 "crashed": int(reason is Reason.CRASHED),
+                "lost": int(reason is Reason.LOST),
             }
         )
     connection.execute(finishing.END, values)
-    connection.execute(finishing.REMOVE, [{"id": each["id"], "lease": each["lease"]} for each in values])
+    connection.execute(finishing.REMOVE, [{"job": each["job"], "held": each["held"]} for each in values])
     tally.store(connection)

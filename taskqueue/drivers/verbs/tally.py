@@ -48,7 +48,7 @@ class Tally:
             return
         parts: dict[tuple[str, int], list[Completion]] = {}
         for each in completions:
-            parts.setdefault((each[_QUEUE], each[_FINISHED_AT] // MINUTE), []).append(each)
+            parts.setdefault((each.queue, each.finished_at // MINUTE), []).append(each)
         for (queue, minute), part in parts.items():
             self._add_completed(queue, minute * MINUTE, part)
 

@@ -1,0 +1,169 @@
+"""How things are measured: in turns, several times, wall and CPU time of every process that takes part."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+OURS = "taskqueue"
+BARE = "bare sqlite3"
+HUEY = "Huey"
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is measured: jobs per repetition, repetitions, latency samples, seconds of idling."""
+
+    singles: int
+    flushed_singles: int
+    bulk: int
+    drained: int
+    flushed_drained: int
+    rounds: int
+    stamps: int
+    stamp_gap: float
+    series: int
+    idle: float
+    memory_jobs: int
+    memory_workers: int
+
+
+FULL_RUN = Sizes(8_000, 3_000, 20_000, 30_000, 4_000, 3, 100, 0.1, 3, 10.0, 1_000, 4)
+QUICK_RUN = Sizes(1_000, 400, 3_000, 4_000, 600, 1, 20, 0.05, 1, 2.0, 300, 2)
+TINY_RUN = Sizes(50, 20, 1_000, 200, 50, 1, 3, 0.02, 1, 0.2, 50, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One repetition: ``jobs`` in so many seconds of wall and CPU time."""
+
+    jobs: int
+    seconds: float
+    cpu_seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Return jobs a second."""
+        return self.jobs / self.seconds
+
+    @property
+    def cpu_us(self) -> float:
+        """Return microseconds of CPU time a job, over all processes."""
+        return self.cpu_seconds / self.jobs * 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What a figure is of. ``durability`` is SQLite's ``synchronous``; ``workers`` is 0 where there are none."""
+
+    measure: str
+    system: str
+    durability: str
+    workers: int = 0
+    way: str = ""
+    """How, where one system is measured in several ways."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """Something to be measured: ``run`` gets an empty folder and makes one repetition in it."""
+
+    label: Label
+    run: Callable[[Path], Sample]
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """The repetitions of one contestant."""
+
+    label: Label
+    samples: tuple[Sample, ...]
+
+    @property
+    def median(self) -> float:
+        """Return the median of the rates, in jobs a second."""
+        return statistics.median(sample.rate for sample in self.samples)
+
+    @property
+    def low(self) -> float:
+        """Return the lowest rate."""
+        return min(sample.rate for sample in self.samples)
+
+    @property
+    def high(self) -> float:
+        """Return the highest rate."""
+        return max(sample.rate for sample in self.samples)
+
+    @property
+    def cpu_us(self) -> float:
+        """Return the median of the CPU time a job, in microseconds."""
+        return statistics.median(sample.cpu_us for sample in self.samples)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A figure that is no rate: a latency, a share of a core, an amount of memory."""
+
+    label: Label
+    what: str
+    value: float
+    unit: str
+    low: float
+    high: float
+
+
+def interleaved(contestants: Sequence[Contestant], rounds: int, tell: Callable[[Label], None]) -> list[Rate]:
+    """Measure all contestants in turns, another one first each round, so that a pause of the machine hits all alike."""
+    samples: dict[Label, list[Sample]] = {contestant.label: [] for contestant in contestants}
+    for number in range(rounds):
+        start = number % max(1, len(contestants))
+        for contestant in [*contestants[start:], *contestants[:start]]:
+            tell(contestant.label)
+            with tempfile.TemporaryDirectory(prefix="taskqueue-bench-") as folder:
+                samples[contestant.label].append(contestant.run(Path(folder)))
+    return [Rate(label, tuple(taken)) for label, taken in samples.items()]
+
+
+def timed(jobs: int, work: Callable[[], object]) -> Sample:
+    """Return what ``work``, which does ``jobs`` jobs in this process, takes."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return Sample(jobs, time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def reading(label: Label, what: str, unit: str, values: Iterable[float]) -> Reading:
+    """Return the median of ``values`` with the least and the greatest."""
+    found = sorted(values)
+    return Reading(label, what, statistics.median(found), unit, found[0], found[-1])
+
+
+def family(root: psutil.Process) -> list[psutil.Process]:
+    """Return a process with all its descendants."""
+    return [root, *root.children(recursive=True)]
+
+
+def cpu_of(processes: Iterable[psutil.Process]) -> float:
+    """Return the CPU seconds that living processes have used; what their dead children used is counted with them."""
+    total = 0.0
+    for process in processes:
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60.0, look_every: float = 0.02) -> None:
+    """Return once ``condition`` holds; raise `TimeoutError` naming ``what`` when it does not in time."""
+    give_up = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > give_up:
+            raise TimeoutError(f"{what} took more than {seconds:.0f} s")
+        time.sleep(look_every)

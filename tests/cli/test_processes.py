@@ -1,0 +1,216 @@
+"""What only a process of its own can show: start-up, signals, pipes, a node at work."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import ROOT, Outcome, Worker, command
+
+LOADED_LATER = ("sqlalchemy", "alembic", "cryptography", "zstandard", "fastapi", "rich", "psutil", "apscheduler")
+FAILING = '{"fail": "no \\u001b]0;owned\\u0007 [red]luck"}'
+
+
+@pytest.fixture(scope="module")
+def worked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a node has run four jobs to completion and two to failure."""
+    folder = tmp_path_factory.mktemp("worked")
+
+    def run(*words: str) -> None:
+        done = subprocess.run(command(*words), cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        (folder / "log").write_text(done.stderr)
+
+    run("queue:test", "--jobs=4", "--queue=emails")
+    for _ in range(2):
+        run("queue:push", "TestJob", "--queue", "emails", "--payload", FAILING, "--max-attempts", "1")
+    run("queue:work", "emails", "--stop-when-empty")
+    return folder
+
+
+@pytest.fixture
+def after_work(worked: Path, fresh: Worker) -> Worker:
+    """The command line on a copy of that folder."""
+    shutil.copytree(worked, ".", dirs_exist_ok=True)
+    return fresh
+
+
+def failed(worker: Worker) -> list[dict[str, Any]]:
+    jobs: list[dict[str, Any]] = worker("queue:failed", "--json").document["jobs"]
+    return jobs
+
+
+def test_a_node_works_until_its_queue_is_empty(after_work: Worker) -> None:
+    assert {"completed": 4, "failed": 2, "pending": 0}.items() <= after_work("queue:status", "--json").document[
+        "totals"
+    ].items()
+
+
+def test_a_failed_job_is_listed_with_its_error(after_work: Worker) -> None:
+    first = failed(after_work)[0]
+    assert first["reason"] == "error"
+    assert first["error"] == {"type": "RuntimeError", "message": "no \x1b]0;owned\x07 [red]luck"}
+    assert "RuntimeError: no \\x1b]0;owned\\x07 [red]luck" in after_work("queue:failed").out
+
+
+def test_a_failed_job_is_shown_with_its_attempts(after_work: Worker) -> None:
+    job_id = failed(after_work)[0]["id"]
+    (attempt,) = after_work("queue:show", job_id, "--json").document["attempts"]
+    assert (attempt["attempt"], attempt["reason"], attempt["error"]["type"]) == (1, "error", "RuntimeError")
+    shown = after_work("queue:show", job_id).out
+    assert "\nattempt 1: error on node 1, " in shown
+    assert "  Traceback (most recent call last):\n" in shown
+    assert "\x1b" not in shown
+
+
+def test_a_result_is_shown_when_asked_for(after_work: Worker) -> None:
+    job = after_work("queue:list", "--state", "completed", "--limit", "1", "--json").document["jobs"][0]
+    assert after_work("queue:show", job["id"], "--result", "--json").document["result"]["task"] == "test"
+
+
+def test_failed_jobs_are_retried_by_filter_once_they_have_been_counted(after_work: Worker) -> None:
+    refusal = after_work("queue:retry", "--all", "--queue", "emails", code=2)
+    assert "2 failed jobs" in refusal.err
+    assert after_work("queue:retry", "--queue", "emails", "--yes").out == "2 jobs waiting again.\n"
+    assert failed(after_work) == []
+
+
+def test_a_completed_job_is_not_retried(after_work: Worker) -> None:
+    job = after_work("queue:list", "--state", "completed", "--limit", "1", "--json").document["jobs"][0]
+    assert f"job {job['id']} is completed" in after_work("queue:retry", job["id"], code=1).err
+
+
+def test_a_node_without_a_name_says_what_waits_elsewhere(worker: Worker, process: Worker) -> None:
+    worker("queue:test", "--jobs=2", "--queue=emails")
+    err = process("queue:work", "--stop-when-empty").err
+    assert err.count("working on default alone; jobs also wait in emails 2: name these queues, or '*' for all") == 1
+
+
+def test_a_queue_never_seen_is_a_warning_once_with_the_nearest(worker: Worker, process: Worker) -> None:
+    worker("queue:test", "--jobs=2", "--queue=emails")
+    err = process("queue:work", "emial", "--stop-when-empty").err
+    assert err.count("there is no queue emial so far; did you mean emails?") == 1
+
+
+def test_a_node_for_every_queue_works_on_all(worker: Worker, process: Worker) -> None:
+    worker("queue:test", "--jobs=2", "--queue=emails")
+    worker("queue:test", "--jobs=1", "--queue=reports")
+    process("queue:work", "*", "--stop-when-empty", "--workers=2", "--memory=100", "--max-jobs=500", "--timeout=1800")
+    assert worker("queue:status", "--json").document["totals"]["completed"] == 3
+
+
+def test_a_node_that_is_asked_to_stop_ends_well(process: Worker, worker: Worker, tmp_cwd: Path) -> None:
+    with subprocess.Popen(command("queue:work"), cwd=tmp_cwd, stderr=subprocess.PIPE, text=True) as node:
+        assert node.stderr is not None
+        while "serves default" not in node.stderr.readline():
+            assert node.poll() is None
+        node.send_signal(signal.SIGINT)
+        node.stderr.read()
+    assert node.returncode == 0
+
+
+def test_a_module_that_cannot_be_imported_stops_the_node(process: Worker, worker: Worker) -> None:
+    outcome = process("queue:work", "--import", "no.such.module", "--stop-when-empty", code=78)
+    assert "cannot import 'no.such.module'" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_the_log_of_a_node_is_json_when_so_set(process: Worker, worker: Worker) -> None:
+    import json
+
+    err = process("queue:work", "--stop-when-empty", "--log-format=json").err
+    assert all(json.loads(line)["level"] for line in err.splitlines())
+
+
+def test_a_payload_is_read_from_standard_input(process: Worker, worker: Worker) -> None:
+    job_id = process("queue:push", "TestJob", "--payload", "-", input='{"task": "piped"}').out.strip()
+    assert worker("queue:show", job_id, "--payload", "--json").document["payload"] == {"task": "piped"}
+
+
+def test_a_reader_that_goes_away_is_no_error(worker: Worker, tmp_cwd: Path) -> None:
+    worker("queue:test", "--jobs=2000")
+    line = f"{' '.join(command('queue:list'))} --limit 2000 | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_cwd, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.startswith("id ")
+    assert done.stderr == ""
+    assert done.returncode == 141
+
+
+def test_a_full_disk_behind_standard_output_is_one_line(worker: Worker, tmp_cwd: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command("list"), cwd=tmp_cwd, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("worker: No space left on device")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_interrupted_listing_ends_with_130_and_says_nothing(worker: Worker, tmp_cwd: Path) -> None:
+    worker("queue:test", "--jobs=10000")
+    reader, writer = os.pipe()  # nobody reads: the listing stands still in the middle
+    with subprocess.Popen(
+        command("queue:list", "--limit", "10000"), cwd=tmp_cwd, stdout=writer, stderr=subprocess.PIPE, text=True
+    ) as listing:
+        os.close(writer)
+        assert os.read(reader, 1)
+        listing.send_signal(signal.SIGINT)
+        assert listing.stderr is not None
+        said = listing.stderr.read()
+    os.close(reader)
+    assert listing.returncode == 130
+    assert said == ""
+
+
+def test_listing_the_commands_loads_no_database_and_no_web(tmp_cwd: Path) -> None:
+    code = (
+        "import sys; from taskqueue.cli.main import main; code = main(['list']); "
+        f"print([name for name in {LOADED_LATER!r} if name in sys.modules], code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_cwd, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "[] 0"
+
+
+def test_the_package_can_be_run_as_a_module(tmp_cwd: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "taskqueue.cli", "help", "queue:work"],
+        cwd=tmp_cwd, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout.startswith("Usage: worker queue:work")
+
+
+def confirm(answer: str, *words: str, folder: Path) -> Outcome:
+    """Run a command on a terminal of its own and answer its question."""
+    leader, follower = os.openpty()
+    with subprocess.Popen(command(*words), cwd=folder, stdin=follower, stdout=follower, stderr=follower) as asking:
+        os.close(follower)
+        os.write(leader, answer.encode())
+        shown = b""
+        try:
+            while piece := os.read(leader, 65536):
+                shown += piece
+        except OSError:
+            pass
+    os.close(leader)
+    return Outcome(asking.returncode, shown.decode(), "")
+
+
+@pytest.mark.parametrize(("answer", "code", "left"), [("n\n", 1, 2), ("y\n", 0, 0), ("\x03", 130, 2)])
+def test_on_a_terminal_a_person_is_asked(answer: str, code: int, left: int, worker: Worker, tmp_cwd: Path) -> None:
+    worker("queue:test", "--jobs=2")
+    asked = confirm(answer, "queue:cancel", "--all", folder=tmp_cwd)
+    assert asked.code == code, asked.out
+    if answer != "\x03":  # typed before the question stood there, it may come while modules are loaded
+        assert "queue:cancel cancels 2 jobs. Go ahead?" in asked.out
+    assert worker("queue:status", "--json").document["totals"]["pending"] == left

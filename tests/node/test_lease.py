@@ -1,0 +1,121 @@
+"""A node stops itself before others may take its jobs: a clock to move, and a real database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskqueue.drivers import migrate, open_driver
+from taskqueue.drivers.base import Driver
+from taskqueue.errors import DatabaseUnreachable
+from taskqueue.node.identity import describe_node
+from taskqueue.node.lease import SELF_STOP, NodeLease
+from tests.node.making import MovableClock
+
+LENGTH = 30.0
+
+
+class Leased:
+    def __init__(self, folder: Path) -> None:
+        self.clock = MovableClock()
+        self.driver: Driver = open_driver(f"sqlite:///{folder}/queue.db", clock=self.clock)
+        migrate.check_or_create(self.driver)
+        self.node_id = self.driver.register_node(describe_node("one", LENGTH, {}))
+        self.lease = NodeLease(self.driver, self.node_id, LENGTH, self.clock)
+
+    @property
+    def row(self) -> Any:
+        return next(node for node in self.driver.nodes(everyone=True) if node.id == self.node_id)
+
+
+@pytest.fixture
+def leased(tmp_path: Path) -> Any:
+    made = Leased(tmp_path)
+    yield made
+    made.driver.close()
+
+
+def test_each_beat_raises_the_sequence(leased: Leased) -> None:
+    before = leased.row.sequence
+    leased.lease.beat()
+    leased.lease.beat()
+    assert leased.row.sequence == before + 2
+
+
+def test_a_node_that_beats_goes_on_for_ever(leased: Leased) -> None:
+    for _ in range(100):
+        leased.clock.move(5)
+        leased.lease.beat()
+        assert not leased.lease.must_stop
+
+
+def test_a_node_that_cannot_beat_stops_at_two_thirds_of_its_lease(leased: Leased) -> None:
+    leased.lease.beat()
+    leased.clock.move(LENGTH * SELF_STOP - 0.01)
+    assert not leased.lease.must_stop
+    leased.clock.move(0.01)
+    assert leased.lease.must_stop
+    assert LENGTH * SELF_STOP + 0.5 + 1.0 < LENGTH
+
+
+class SlowStore:
+    """A store whose answer to a beat takes its time, or does not come."""
+
+    def __init__(self, clock: MovableClock, seconds: float, error: Exception | None = None) -> None:
+        self._clock, self._seconds, self._error = clock, seconds, error
+
+    def beat(self, _node_id: int, *, state: str) -> bool:
+        self._clock.move(self._seconds)
+        if self._error is not None:
+            raise self._error
+        return True
+
+
+def test_the_lease_counts_from_before_the_beat_was_sent() -> None:
+    clock = MovableClock()
+    lease = NodeLease(SlowStore(clock, 12.0), 1, LENGTH, clock)  # type: ignore[arg-type]
+    lease.beat()
+    clock.move(LENGTH * SELF_STOP - 12.0)
+    assert lease.must_stop
+
+
+def test_a_beat_that_fails_stops_claims_and_the_next_good_one_allows_them() -> None:
+    clock = MovableClock()
+    lost = SlowStore(clock, 0.0, DatabaseUnreachable("gone"))
+    lease = NodeLease(lost, 1, LENGTH, clock)  # type: ignore[arg-type]
+    with pytest.raises(DatabaseUnreachable):
+        lease.beat()
+    assert lease.shaky.is_set()
+    lost._error = None
+    lease.beat()
+    assert not lease.shaky.is_set()
+
+
+def test_a_node_that_was_declared_dead_learns_it_at_its_next_beat_and_stops_at_once(leased: Leased) -> None:
+    assert leased.driver.declare_dead(leased.node_id, leased.row.sequence)
+    assert not leased.lease.must_stop
+    leased.lease.beat()
+    assert leased.lease.lost.is_set()
+    assert leased.lease.must_stop
+
+
+def test_a_beat_of_a_dead_node_changes_nothing(leased: Leased) -> None:
+    leased.driver.declare_dead(leased.node_id, leased.row.sequence)
+    before = leased.row
+    leased.lease.beat()
+    assert leased.row == before
+
+
+def test_the_state_that_a_node_wants_to_be_seen_in_goes_with_its_beat(leased: Leased) -> None:
+    leased.lease.state = "draining"
+    leased.lease.beat()
+    assert leased.row.state == "draining"
+
+
+@pytest.mark.parametrize("jump", [3600, -3600, 10**7])
+def test_wall_clocks_decide_nothing(leased: Leased, jump: int) -> None:
+    leased.lease.beat()
+    leased.clock.us += jump * 1_000_000
+    assert not leased.lease.must_stop
