@@ -18,8 +18,8 @@ import threading
 import time
 from typing import Any
 
-from huey import Huey
-from huey.storage import SqliteStorage
+from huey import Huey  # type: ignore[import-not-found]
+from huey.storage import SqliteStorage  # type: ignore[import-not-found]
 
 SLOT = struct.Struct("<qqq")
 """Of each worker process: when it began its first job, when it ended its last, how many it ran."""
@@ -30,7 +30,7 @@ _taken = multiprocessing.Value("i", 0)
 _mine: list[int] = []
 
 
-class Storage(SqliteStorage):
+class Storage(SqliteStorage):  # type: ignore[misc]
     """Huey knows FULL and OFF; this adds the NORMAL that lies between, for a comparison at equal durability."""
 
     def _create_connection(self) -> Any:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -50,7 +51,7 @@ class FlushedNode(Node):
 
 def settings_for(database: Path, durability: str, workers: int = 1) -> Settings:
     """Return settings that nothing on this machine changes: no environment, no files."""
-    groups = {
+    groups: dict[str, dict[str, Any]] = {
         "database": {"url": f"sqlite:///{database}", "durability": durability},
         "general": {"log_level": "warning"},
         "worker": {"workers": workers, "imports": ("benchmarks.jobs",), "max_jobs": "none", "timeout": "none"},

@@ -26,7 +26,7 @@ LAYERS = (
     "drivers",
     "flow",
     "scheduling",
-    "manager",
+    "store translation statistics handle manager",
     "node",
     "cluster",
     "monitoring",

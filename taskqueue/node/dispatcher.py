@@ -303,7 +303,9 @@ class Dispatcher:
         now_us = self._clock.now_us()
         for claimed in jobs:
             if claimed.expires_at is not None and claimed.expires_at <= now_us:
-                self._ledger.end(ending(claimed, Outcome(Verb.FAIL, reason=Reason.EXPIRED), now_us))
+                expired = Outcome(Verb.FAIL, reason=Reason.EXPIRED)
+                self._ledger.end(ending(claimed, expired, now_us)._replace(spent=False))
+                self._tally.ended(claimed, expired.to_wire())
             elif claimed.timeout_ms is None and self._job_timeout_ms is not None:
                 self._feeder.queue.append(claimed._replace(timeout_ms=self._job_timeout_ms))
             else:

@@ -43,7 +43,10 @@ class Executor:
             payload = self._codec.open(claimed.payload, Purpose.PAYLOAD, claimed.id, claimed.job_class)
         except CannotOpen as error:
             return self._sealed(Outcome(Verb.FAIL, reason=Reason.UNDECRYPTABLE), error, claimed, trace=False)
-        job = _build(cls, claimed, payload)
+        try:
+            job = _build(cls, claimed, payload)
+        except Exception as error:
+            return self._sealed(Outcome(Verb.FAIL, reason=Reason.ERROR), error, claimed)
         try:
             return self._completed(job, claimed, self._handle(job, claimed))
         except BaseException as error:
@@ -64,7 +67,9 @@ class Executor:
         finally:
             if timeout_ms is not None:
                 signal.setitimer(signal.ITIMER_REAL, 0)
-        if result is None and before is not None and self._changed(job, claimed, before):
+        if result is None and (
+            job.payload != payload if before is None else self._changed(job, claimed, before)
+        ):
             return job.payload
         return result
 
@@ -83,8 +88,9 @@ class Executor:
     def _failed(self, job: Job, claimed: ClaimedJob, error: BaseException) -> Outcome:
         try:
             job.on_failure(error)
-        except Exception:
-            job.logger.exception("on_failure of %s failed", claimed.job_class)
+        except BaseException as second:
+            # Its type alone: its message, and that of the failure before it, may hold what the payload holds.
+            job.logger.error("on_failure of %s failed with %s", claimed.job_class, type(second).__name__)  # noqa: TRY400
         return self._sealed(decide(error, type(job), claimed, self._clock.jitter()), error, claimed)
 
     def _sealed(self, outcome: Outcome, error: BaseException, claimed: ClaimedJob, *, trace: bool = True) -> Outcome:

@@ -37,8 +37,10 @@ def certainly_dead(node: NodeRow) -> bool:
     """
     if node.boot_id is None or node.boot_id != _boot_id() or node.pid_namespace != _pid_namespace():
         return False
+    if _is_gone(node.pid):
+        return True
     started = process_started(node.pid)
-    return started is None or (node.process_started is not None and started != node.process_started)
+    return None not in (started, node.process_started) and started != node.process_started
 
 
 def _boot_id() -> str | None:
@@ -56,12 +58,28 @@ def _pid_namespace() -> str | None:
 
 
 def process_started(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since the boot; None where it does not exist or is a zombie.
+    """Return when a process started, in clock ticks since the boot, or None where that cannot be known.
 
     From the kernel's own record: what psutil reports adds the time of the boot, which moves when the wall clock is set.
     """
+    fields = _stat(pid)
+    return int(fields[19]) if fields else None
+
+
+def _is_gone(pid: int) -> bool:
+    """Say whether no process has this pid, or a zombie that waits to be reaped."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
     except OSError:
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])
+        return False  # It exists and is another user's, whose record we may not be shown.
+    return _stat(pid)[:1] in (["Z"], ["X"])
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the kernel's record of a process from its state on."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []

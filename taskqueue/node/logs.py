@@ -10,12 +10,16 @@ from datetime import UTC, datetime
 from taskqueue.record import iso
 
 _LONGEST = 8_192
-_CONTROLS = {code: None for code in (*range(32), 127) if chr(code) != "\t"} | {10: " ", 13: " "}
+_LINE_ENDS = (*range(10, 14), 0x85, 0x2028, 0x2029)
+_DIRECTIONS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_CONTROLS = {code: None for code in (*range(32), *range(127, 160), *_DIRECTIONS) if chr(code) != "\t"} | dict.fromkeys(
+    _LINE_ENDS, " "
+)
 JOB_FIELDS = ("job_id", "job_class", "queue", "attempt")
 
 
 def clean(text: str) -> str:
-    """Return ``text`` on one line: line ends as spaces, other control characters dropped, cut at 8 KiB."""
+    """Return ``text`` on one line: line ends as spaces, other control characters dropped, cut at 8,192 characters."""
     return text.translate(_CONTROLS)[:_LONGEST]
 
 
@@ -27,7 +31,9 @@ class TextFormatter(logging.Formatter):
         at = iso(datetime.fromtimestamp(record.created, UTC).replace(microsecond=0))
         fields = "".join(f" {name}={getattr(record, name)}" for name in JOB_FIELDS if hasattr(record, name))
         line = clean(f"{at} {record.levelname} {record.name}: {record.getMessage()}{fields}")
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        if not record.exc_info:
+            return line
+        return "\n".join([line, *map(clean, self.formatException(record.exc_info).split("\n"))])
 
 
 class JsonFormatter(logging.Formatter):

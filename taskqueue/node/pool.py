@@ -149,7 +149,9 @@ class Pool:
     def _fill_up(self) -> None:
         if self.nursery is None or not self.nursery.ready or self._clock.monotonic() < self._may_spawn_at:
             return
-        for _ in range(self._size - (len(self._members) - len(self._replacing))):
+        # A retiring worker may run its last job for hours: it serves nobody else, so it does not count.
+        serving = sum(1 for member in self.members if not member.retiring) - len(self._replacing)
+        for _ in range(self._size - serving):
             self._spawn()
 
     def _spawn(self) -> CrewMember | None:

@@ -140,7 +140,7 @@ class RunningNode:
         self._supervise(stop_asked)
         self._wind_down()
         _logger.info("stopped: %s", self._tally.counts.describe())
-        return 0 if self._dispatcher.failure is None else 1
+        return 1 if self._failed() else 0
 
     def close(self) -> None:
         """End what still runs, whatever state it is in."""
@@ -257,7 +257,7 @@ class RunningNode:
         self._dispatcher.post(self._dispatcher.hand_back)
         if self._dispatcher.in_hand:
             _logger.info("stopping: %d job(s) have up to %.0f s to finish", self._dispatcher.in_hand, self._grace())
-        self._await_jobs(self._clock.monotonic() + self._grace(), self._signals.stops)
+        self._await_jobs(self._clock.monotonic() + self._grace())
         self._dismiss_workers()
         self._dispatcher.ending.set()
         self._dispatcher.wake()
@@ -269,10 +269,10 @@ class RunningNode:
     def _grace(self) -> float:
         return self._settings.worker.grace
 
-    def _await_jobs(self, deadline: float, stops: int) -> None:
-        """Wait until no job is in hand; a further signal ends the wait."""
+    def _await_jobs(self, deadline: float) -> None:
+        """Wait until no job is in hand; a second signal ends the wait, however soon it came after the first."""
         while self._dispatcher.in_hand and self._clock.monotonic() < deadline and self._dispatcher.failure is None:
-            if self._signals.stops > max(stops, 1):
+            if self._signals.stops >= 2:
                 return
             self._tend_shortly()
 

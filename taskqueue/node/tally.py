@@ -65,7 +65,8 @@ class Tally:
 
     def died(self, claimed: ClaimedJob, end: Ending, obituary: Obituary) -> None:
         """Note a job whose worker died under it."""
-        self.counts.crashed += 1
+        self.counts.crashed += int(end.crashed)
+        self.counts.retried += int(end.verb is Verb.RETRY)
         _logger.warning(
             "job %s (%s) lost its worker: %s", UUID(bytes=claimed.id), claimed.job_class, obituary.describe()
         )
@@ -111,7 +112,7 @@ class Tally:
             )  # fmt: skip
         elif verb is Verb.FAIL:
             self.counts.failed += 1
-            _logger.error("job %s (%s) failed for good with %s", *about, error_type)
+            _logger.error("job %s (%s) failed for good with %s", *about, error_type or reason)
             self._emit("failed", claimed, detail=reason.value if reason else "")
 
     def _emit(self, name: EventName, claimed: ClaimedJob, *, pid: int | None = None, detail: str = "") -> None:
