@@ -37,7 +37,7 @@ class CrewMember:
     ahead_us: float = 0.0
     exclusive: bool = False
     jobs_sent: int = 0
-    peak_bytes: int = 0
+    jobs_measured: int = -1
 
     @property
     def idle(self) -> bool:

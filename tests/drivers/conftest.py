@@ -10,9 +10,8 @@ import pytest
 
 from taskqueue.drivers import migrate, open_driver
 from taskqueue.drivers.base import Driver
-from tests.drivers.world import MovableClock, World
+from tests.drivers.world import A_NEW_FILE, MovableClock, World
 
-A_NEW_FILE = "sqlite:///{folder}/queue.db"
 URLS = [A_NEW_FILE, *os.environ.get("TASKQUEUE_TEST_URLS", "").split()]
 """A database of its own for each test, then those of TASKQUEUE_TEST_URLS (by spaces), whose tables are made anew."""
 

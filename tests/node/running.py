@@ -1,0 +1,426 @@
+"""Nodes as real processes: a folder with a jobs module, a script that starts a node, and waits with deadlines."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psutil
+
+from taskqueue import Job, JobHandle, QueueManager
+from taskqueue.payload import generate_key
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 30.0
+"""Seconds after which a condition that was waited for has failed; far above what any of them takes."""
+
+JOBS = '''
+"""The jobs of the tests. Each run leaves a line outside of the database, by one write to a file opened to append."""
+
+import itertools
+import json
+import os
+import signal
+import time
+
+from taskqueue import Job
+
+BALLAST = []
+
+
+def note(job, what="start", **more):
+    line = {"job": str(job.id), "lease": job.fencing_token, "pid": os.getpid(), "what": what, "attempt": job.attempt,
+            "at": time.monotonic(), **more}
+    file = os.open(os.environ["TEST_STARTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(file, (json.dumps(line) + "\\n").encode())
+    os.close(file)
+
+
+def wait_for(name):
+    """Wait until the test makes a file of this name."""
+    while not os.path.exists(os.path.join(os.environ["TEST_FOLDER"], name)):
+        time.sleep(0.005)
+
+
+class Quick(Job):
+    name = "Quick"
+
+    def handle(self):
+        note(self)
+        time.sleep((self.payload or {}).get("sleep", 0))
+        note(self, "end")
+        return (self.payload or {}).get("answer")
+
+
+class Gated(Job):
+    """Runs until the test opens its gate."""
+
+    name = "Gated"
+
+    def handle(self):
+        note(self)
+        wait_for(self.payload["gate"])
+        note(self, "end")
+
+
+class Flaky(Job):
+    """Fails until the attempt that its payload names."""
+
+    name = "Flaky"
+    retry_interval = 0.05
+
+    def handle(self):
+        note(self)
+        if self.attempt < self.payload["until"]:
+            raise RuntimeError(self.payload.get("say", "not yet"))
+        return self.attempt
+
+
+class Killer(Job):
+    """Kills its own worker."""
+
+    name = "Killer"
+
+    def handle(self):
+        note(self)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Exits(Job):
+    """Leaves by another door than the one for jobs."""
+
+    name = "Exits"
+
+    def handle(self):
+        note(self)
+        if self.payload["how"] == "exit":
+            raise SystemExit(0)
+        if self.payload["how"] == "interrupt":
+            raise KeyboardInterrupt
+        if self.payload["how"] == "os":
+            os._exit(0)
+
+
+class Stubborn(Job):
+    """Ignores its timeout."""
+
+    name = "Stubborn"
+
+    def handle(self):
+        note(self)
+        while True:
+            try:
+                while True:
+                    time.sleep(0.01)
+            except BaseException:
+                pass
+
+
+class Once(Job):
+    name = "Once"
+    delivery = "at_most_once"
+    max_attempts = 1
+
+    def handle(self):
+        note(self)
+        wait_for(self.payload["gate"])
+
+
+class Hungry(Job):
+    """Keeps some megabytes."""
+
+    name = "Hungry"
+
+    def handle(self):
+        note(self)
+        BALLAST.append(bytearray(os.urandom(1024)) * (self.payload["megabytes"] * 1024))
+'''
+
+SCRIPT = '''
+"""Start a node with the settings given as JSON, and write its counts when it ends."""
+
+import json
+import os
+import sys
+
+sys.path.insert(0, os.environ.pop("TEST_ROOT"))
+
+from taskqueue.errors import TaskQueueError
+from taskqueue.node import settlement
+from taskqueue.node.logs import configure_logging
+from taskqueue.node.supervisor import Node
+from taskqueue.settings import load_settings
+
+if __name__ == "__main__":
+    asked = json.loads(sys.argv[1])
+    settlement.CRASHED_AGAIN_DELAY = asked.pop("crashed_again_delay", settlement.CRASHED_AGAIN_DELAY)
+    queues = asked.pop("queues", None)
+    settings = load_settings(keywords=asked).settings
+    configure_logging(settings.general.log_level, settings.general.log_format)
+    node = Node(settings, queues)
+    try:
+        code = node.run()
+    except TaskQueueError as error:
+        print(error, file=sys.stderr)
+        code = error.exit_code
+    with open(sys.argv[2], "w") as file:
+        json.dump({name: getattr(node.counts, name) for name in type(node.counts).__slots__}, file)
+    sys.exit(code)
+'''
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line that a job left outside of the database."""
+
+    job: UUID
+    lease: int
+    pid: int
+    what: str
+    attempt: int
+    at: float
+
+
+def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+    """Return what ``condition`` returns once that is true; fail after ``patience`` seconds."""
+    deadline = time.monotonic() + patience
+    pause = threading.Event()
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"waited {patience:.0f} s in vain until {what}"
+        pause.wait(0.005)
+
+
+class RunningNode:
+    """One ``queue:work`` process tree."""
+
+    def __init__(self, house: House, number: int, settings: dict[str, Any], environment: dict[str, str]) -> None:
+        self._house = house
+        self.log_file = house.folder / f"node-{number}.log"
+        self._counts_file = house.folder / f"node-{number}.json"
+        with self.log_file.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, str(house.script), json.dumps(settings), str(self._counts_file)],
+                cwd=house.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self.pid = self.process.pid
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        found: dict[str, int] = json.loads(self._counts_file.read_text())
+        return found
+
+    @property
+    def template(self) -> int:
+        (found,) = until(lambda: _children(self.pid), "the template process runs")
+        return int(found)
+
+    @property
+    def workers(self) -> list[int]:
+        templates = _children(self.pid)
+        return sorted(worker for template in templates for worker in _children(template))
+
+    @property
+    def tree(self) -> list[int]:
+        return [self.pid, *_children(self.pid), *self.workers]
+
+    def await_workers(self, number: int) -> list[int]:
+        found: list[int] = until(lambda: len(self.workers) == number and self.workers, f"{number} workers run")
+        return found
+
+    def await_start(self) -> RunningNode:
+        until(lambda: "serves" in self.log or self.process.poll() is not None, "the node has registered")
+        assert self.process.poll() is None, self.log
+        return self
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def signal_tree(self, number: int) -> None:
+        for pid in self.tree:
+            os.kill(pid, number)
+
+    def kill(self) -> None:
+        """Kill the supervisor without warning, and wait until nothing of its tree is left."""
+        tree = self.tree
+        self.process.kill()
+        self.process.wait()
+        until(lambda: not any(map(_runs, tree)), "the whole tree of a killed node is gone")
+
+    def stop(self) -> int:
+        self.signal(signal.SIGTERM)
+        return self.end()
+
+    def end(self) -> int:
+        """Wait until the node has ended by itself, and return its exit code."""
+        return self.process.wait(PATIENCE)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            tree = self.tree
+            for pid in tree:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+            self.process.kill()
+            self.process.wait()
+
+
+class House:
+    """A temporary folder with a database, a key, a jobs module and the nodes that work there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.key = generate_key()
+        self.url = f"sqlite:///{folder}/queue.db"
+        self.starts = folder / "starts.jsonl"
+        self.script = folder / "start_node.py"
+        self.script.write_text(SCRIPT)
+        (folder / "node_jobs.py").write_text(JOBS)
+        self.manager = QueueManager(self.url, encryption_key=self.key).connect()
+        self._nodes: list[RunningNode] = []
+
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "TEST_ROOT": str(ROOT),
+            "TEST_FOLDER": str(self.folder),
+            "TEST_STARTS": str(self.starts),
+            "ENCRYPTION_KEY": self.key,
+            "PYTHONWARNINGS": "error",
+        }
+
+    def start(
+        self,
+        workers: int = 1,
+        *,
+        imports: tuple[str, ...] = ("node_jobs",),
+        general: dict[str, Any] | None = None,
+        queues: list[str] | None = None,
+        crashed_again_delay: float | None = None,
+        **worker: Any,
+    ) -> RunningNode:
+        """Start a node; keywords are those of the worker's settings."""
+        settings: dict[str, Any] = {
+            "database": {"url": self.url, "durability": "normal"},
+            "worker": {"workers": workers, "imports": imports, "memory": "200MB", **worker},
+            "general": general or {"log_level": "debug"},
+            "queues": queues,
+        }
+        if crashed_again_delay is not None:
+            settings["crashed_again_delay"] = crashed_again_delay
+        node = RunningNode(self, len(self._nodes), settings, self.environment())
+        self._nodes.append(node)
+        return node
+
+    def work_until_empty(self, workers: int = 1, **options: Any) -> RunningNode:
+        """Start a node, have it do all there is, and see that it ends well."""
+        node = self.start(workers, stop_when_empty=True, **options)
+        assert node.end() == 0, node.log
+        return node
+
+    def push(self, job_class: str, payload: Any = None, **options: Any) -> JobHandle:
+        return self.manager.push(job(job_class, payload, **options))
+
+    def open_gate(self, name: str) -> None:
+        (self.folder / name).touch()
+
+    @property
+    def lines(self) -> list[Line]:
+        if not self.starts.exists():
+            return []
+        found = (json.loads(line) for line in self.starts.read_text().splitlines())
+        return [Line(UUID(each.pop("job")), **each) for each in found]
+
+    def started(self, handle: JobHandle | None = None) -> list[Line]:
+        return [
+            line for line in self.lines if line.what == "start" and (handle is None or line.job == handle.id)
+        ]
+
+    def await_start(self, handle: JobHandle, times: int = 1) -> Line:
+        found: list[Line] = until(
+            lambda: len(self.started(handle)) >= times and self.started(handle), f"job {handle.id} started {times} times"
+        )
+        return found[times - 1]
+
+    def assert_no_start_twice(self) -> None:
+        """No (job, lease) has started twice: the one thing that must never happen."""
+        twice = [key for key, times in Counter((line.job, line.lease) for line in self.started()).items() if times > 1]
+        assert twice == []
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Read the database behind everybody's back."""
+        import sqlite3
+
+        with contextlib.closing(sqlite3.connect(self.folder / "queue.db")) as connection:
+            return connection.execute(sql).fetchall()
+
+    def close(self) -> None:
+        for node in self._nodes:
+            node.close()
+        self.manager.disconnect()
+
+
+class Quick(Job):
+    """The same name as in the module of the nodes, where it is defined anew."""
+
+    name = "Quick"
+
+    def handle(self) -> None:
+        raise AssertionError("runs in nodes only")
+
+
+_TYPES: dict[str, type[Job]] = {"Quick": Quick}
+
+
+def job(job_class: str, payload: Any = None, **options: Any) -> Job:
+    """Return a job of a class that the nodes define."""
+    cls = _TYPES.get(job_class)
+    if cls is None:
+        cls = _TYPES[job_class] = type(job_class, (Job,), {"name": job_class, "handle": Quick.handle})
+    return cls(payload, **options)
+
+
+@contextlib.contextmanager
+def house_in(folder: Path) -> Iterator[House]:
+    """Build a house, and leave no process behind."""
+    house = House(folder)
+    try:
+        yield house
+    finally:
+        house.close()
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [child.pid for child in psutil.Process(pid).children() if child.status() != psutil.STATUS_ZOMBIE]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
