@@ -457,7 +457,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"{given.folder} is no folder; name one that holds files, or none for the package's own")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _frame: sys.exit(128 + number))  # so that nodes are ended, files removed
-    console = Console(highlight=False, record=given.svg is not None)
+    console = Console(highlight=False, record=given.svg is not None, width=80 if given.svg is not None else None)
     try:
         play(given.folder.resolve(), console, keep=given.keep)
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taskqueue.settings import Given, Settings, load_settings
@@ -53,11 +54,24 @@ def log_notices(notices: Iterable[str]) -> None:
 def make_default_folder(url: str) -> None:
     """Make the folder of the default database, which nobody named; any other folder must be there."""
     from taskqueue.drivers import database_file
-    from taskqueue.store import DEFAULT_FOLDER
 
     file = database_file(url)
-    if file is not None and str(file.parent) == DEFAULT_FOLDER:
+    if file is not None and _in_default_folder(file):
         file.parent.mkdir(mode=0o700, exist_ok=True)
+
+
+def is_still_to_be_made(url: str) -> bool:
+    """Say whether a URL names a file that is not there and that the first use would make."""
+    from taskqueue.drivers import database_file
+
+    file = database_file(url)
+    return file is not None and not file.exists() and (file.parent.is_dir() or _in_default_folder(file))
+
+
+def _in_default_folder(file: Path) -> bool:
+    from taskqueue.store import DEFAULT_FOLDER
+
+    return str(file.parent) == DEFAULT_FOLDER
 
 
 class _Lines(logging.Formatter):

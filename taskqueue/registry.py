@@ -117,11 +117,11 @@ def _import(name: str) -> None:
                 f"cannot import {name!r}: there is no such module here; run in the folder that holds it, or install it"
             ) from error
         raise ImportFailed(_failure(name, error)) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # A script without a main guard leaves the program when it is imported.
         raise ImportFailed(_failure(name, error)) from error
 
 
-def _failure(name: str, error: Exception) -> str:
+def _failure(name: str, error: BaseException) -> str:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if len(frames) > 1 else ""
     return f"cannot import {name!r}: {type(error).__name__}: {error}{place}; correct the module and start again"

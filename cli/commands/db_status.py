@@ -8,7 +8,7 @@ import typer
 
 from ..application import Command, examples
 from ..output import write_json
-from ..session import read_settings
+from ..session import is_still_to_be_made, read_settings
 from ..tables import write_facts
 
 EXAMPLES = examples("worker db:status", "worker db:status --json", "worker db:status || worker db:upgrade")
@@ -40,14 +40,11 @@ def db_status(
 def _read_status() -> dict[str, Any]:
     from taskqueue.drivers import migrate, open_driver
     from taskqueue.drivers.schema import Fit, SchemaStatus
-    from taskqueue.errors import SchemaError
 
-    driver = open_driver(read_settings().database.url)
+    url = read_settings().database.url
+    driver = open_driver(url)
     try:
-        try:
-            found = migrate.status(driver)
-        except SchemaError:
-            found = SchemaStatus(Fit.MISSING, None)
+        found = SchemaStatus(Fit.MISSING, None) if is_still_to_be_made(url) else migrate.status(driver)
         return {
             "database": driver.describe(),
             "schema": found.fit.value,

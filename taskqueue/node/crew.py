@@ -33,6 +33,7 @@ class CrewMember:
     obituary: Obituary | None = None
     killed_token: int = 0
     stopped: bool = False
+    buried: bool = False
     held: dict[int, ClaimedJob] = field(default_factory=dict)
     ahead_us: float = 0.0
     exclusive: bool = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import selectors
 import threading
 from collections import deque
@@ -31,6 +32,8 @@ from taskqueue.payload import Codec, Purpose
 from taskqueue.states import Reason, Verb
 
 RETRY_STORE_AFTER = 0.25
+LAST_WORDS_WITHIN = 2.0
+"""Seconds to wait for the end of a dead worker's connection; a subprocess that it left behind may keep it open."""
 _NOTHING_DUE = 0.05
 
 _completion: Callable[[type[Completion], tuple[Any, ...]], Completion] = tuple.__new__
@@ -140,9 +143,10 @@ class Dispatcher:
     def bury(self, member: CrewMember) -> None:
         """Take in what a dead worker still had to say, and see to the jobs that it held."""
         if member in self._feeder.crew:
-            self._hear(member)
+            self._hear_last_words(member)
             self._settle(member)
             self._feeder.leave(member)
+        member.buried = True
 
     def hand_back(self) -> None:
         """Give back what has not begun: its attempt is not spent."""
@@ -209,10 +213,26 @@ class Dispatcher:
             self._feeder.mute(member)  # Its process is ending; the supervisor will say how.
             return
         for message in messages:
-            if isinstance(message, tuple):
-                member.ready = True
-            else:
-                self._take_in(member, message)
+            self._understand(member, message)
+
+    def _understand(self, member: CrewMember, message: Any) -> None:
+        if isinstance(message, tuple):
+            member.ready = True
+        else:
+            self._take_in(member, message)
+
+    def _hear_last_words(self, member: CrewMember) -> None:
+        """Take in everything that a dying worker has sent, up to the end that its death puts to its connection."""
+        self._feeder.mute(member)
+        deadline = self._clock.monotonic() + LAST_WORDS_WITHIN
+        while (left := deadline - self._clock.monotonic()) > 0:
+            select.select([member.channel], [], [], left)
+            try:
+                messages = member.channel.receive()
+            except EOFError:
+                return
+            for message in messages:
+                self._understand(member, message)
 
     def _take_in(self, member: CrewMember, outcomes: list[tuple[Any, ...]]) -> None:
         self._ledger.open()

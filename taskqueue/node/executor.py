@@ -67,9 +67,7 @@ class Executor:
         finally:
             if timeout_ms is not None:
                 signal.setitimer(signal.ITIMER_REAL, 0)
-        if result is None and (
-            job.payload != payload if before is None else self._changed(job, claimed, before)
-        ):
+        if result is None and (job.payload != payload if before is None else self._changed(job, claimed, before)):
             return job.payload
         return result
 

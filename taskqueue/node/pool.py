@@ -51,6 +51,7 @@ class Pool:
         self.nursery: Nursery | None = None
         self._members: dict[int, CrewMember] = {}
         self._replacing: dict[int, int] = {}
+        self._mourned: list[CrewMember] = []
         self._measured_at = 0.0
         self._may_spawn_at = 0.0
         self._pause = _FIRST_PAUSE
@@ -119,6 +120,8 @@ class Pool:
         self._bury(member)
 
     def _bury(self, member: CrewMember) -> None:
+        # Its slot is evidence until the dispatcher has read it: no other worker may write there before.
+        self._mourned.append(member)
         self._replacing = {old: new for old, new in self._replacing.items() if member.index not in (old, new)}
         self._dispatcher.post(self._dispatcher.bury, member)
 
@@ -157,7 +160,9 @@ class Pool:
     def _spawn(self) -> CrewMember | None:
         if self.nursery is None:
             return None
-        index = next((each for each in range(self._slots.number) if each not in self._members), None)
+        self._mourned = [member for member in self._mourned if not member.buried]
+        taken = {*self._members, *(member.index for member in self._mourned)}
+        index = next((each for each in range(self._slots.number) if each not in taken), None)
         if index is None:
             return None
         self._slots.clear(index)

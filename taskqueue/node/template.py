@@ -120,6 +120,7 @@ def main(control: int, parent: int) -> int:
         import_jobs(setup["imports"], Path(setup["directory"]))
     except TaskQueueError as error:
         channel.send(("failed", str(error)))
+        channel.close()
         return error.exit_code
     if threading.active_count() > 1:
         names = ", ".join(thread.name for thread in threading.enumerate() if thread is not threading.main_thread())
@@ -131,6 +132,7 @@ def main(control: int, parent: int) -> int:
     gc.freeze()
     channel.send(("ready", REGISTRY.names()))
     template.serve()
+    channel.close()
     return 0
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from taskqueue.cli.main import main
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -49,7 +50,7 @@ def _log_as_before() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database without jobs, with its key: what the first use makes, made once for all tests."""
+    """Make what the first use makes, once for all tests: a database without jobs, with its key."""
     folder = tmp_path_factory.mktemp("prepared")
     done = subprocess.run(command("queue:status"), capture_output=True, text=True, timeout=60, check=False, cwd=folder)
     assert done.returncode == 0, done.stderr

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import typer
-from taskqueue.cli.main import COMMANDS, app
 from typer.main import get_group
+
+from taskqueue.cli.main import COMMANDS, app
 
 from .conftest import ROOT, Worker
 

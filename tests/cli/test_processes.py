@@ -18,9 +18,12 @@ LOADED_LATER = ("sqlalchemy", "alembic", "cryptography", "zstandard", "fastapi",
 FAILING = '{"fail": "no \\u001b]0;owned\\u0007 [red]luck"}'
 
 
+pytestmark = pytest.mark.xdist_group("command line")  # one run of a node serves most of them
+
+
 @pytest.fixture(scope="module")
 def worked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which a node has run four jobs to completion and two to failure."""
+    """Make a folder in which a node has run four jobs to completion and two to failure."""
     folder = tmp_path_factory.mktemp("worked")
 
     def run(*words: str) -> None:
@@ -37,7 +40,7 @@ def worked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def after_work(worked: Path, fresh: Worker) -> Worker:
-    """The command line on a copy of that folder."""
+    """Run the command line on a copy of that folder."""
     shutil.copytree(worked, ".", dirs_exist_ok=True)
     return fresh
 
@@ -190,27 +193,39 @@ def test_the_package_can_be_run_as_a_module(tmp_cwd: Path) -> None:
     assert done.stdout.startswith("Usage: worker queue:work")
 
 
-def confirm(answer: str, *words: str, folder: Path) -> Outcome:
-    """Run a command on a terminal of its own and answer its question."""
+def ask(answer: str | None, *words: str, folder: Path) -> Outcome:
+    """Run a command on a terminal, and answer its question once it is asked; None interrupts it instead."""
     leader, follower = os.openpty()
     with subprocess.Popen(command(*words), cwd=folder, stdin=follower, stdout=follower, stderr=follower) as asking:
         os.close(follower)
-        os.write(leader, answer.encode())
         shown = b""
-        try:
-            while piece := os.read(leader, 65536):
-                shown += piece
-        except OSError:
-            pass
+        while b"Go ahead?" not in shown:
+            shown += os.read(leader, 65536)
+        if answer is None:
+            asking.send_signal(signal.SIGINT)
+        else:
+            os.write(leader, answer.encode())
+        shown += read_to_the_end(leader)
     os.close(leader)
     return Outcome(asking.returncode, shown.decode(), "")
 
 
-@pytest.mark.parametrize(("answer", "code", "left"), [("n\n", 1, 2), ("y\n", 0, 0), ("\x03", 130, 2)])
-def test_on_a_terminal_a_person_is_asked(answer: str, code: int, left: int, worker: Worker, tmp_cwd: Path) -> None:
+def read_to_the_end(descriptor: int) -> bytes:
+    pieces = []
+    try:
+        while piece := os.read(descriptor, 65536):
+            pieces.append(piece)
+    except OSError:  # how a terminal says that nobody writes any more
+        pass
+    return b"".join(pieces)
+
+
+@pytest.mark.parametrize(("answer", "code", "left"), [("n\n", 1, 2), ("y\n", 0, 0), (None, 130, 2)])
+def test_on_a_terminal_a_person_is_asked(
+    answer: str | None, code: int, left: int, worker: Worker, tmp_cwd: Path
+) -> None:
     worker("queue:test", "--jobs=2")
-    asked = confirm(answer, "queue:cancel", "--all", folder=tmp_cwd)
+    asked = ask(answer, "queue:cancel", "--all", folder=tmp_cwd)
     assert asked.code == code, asked.out
-    if answer != "\x03":  # typed before the question stood there, it may come while modules are loaded
-        assert "queue:cancel cancels 2 jobs. Go ahead?" in asked.out
+    assert "queue:cancel cancels 2 jobs. Go ahead?" in asked.out
     assert worker("queue:status", "--json").document["totals"]["pending"] == left

@@ -21,7 +21,7 @@ def states(worker: Worker) -> dict[str, str]:
     return {job["id"]: job["state"] for job in worker("queue:list", "--json").document["jobs"]}
 
 
-# --- queue:test and queue:status ---------------------------------------------------------------------------------------
+# --- queue:test and queue:status -------------------------------------------------------------------------------------
 
 
 def test_test_jobs_are_pushed_and_counted(worker: Worker) -> None:
@@ -74,7 +74,7 @@ def test_what_a_person_should_know_after_the_first_use_is_said_once(fresh: Worke
     assert fresh("queue:status").err == ""
 
 
-# --- queue:push --------------------------------------------------------------------------------------------------------
+# --- queue:push ------------------------------------------------------------------------------------------------------
 
 
 def test_a_push_prints_the_id_alone(worker: Worker) -> None:
@@ -121,7 +121,7 @@ def test_a_class_of_the_working_directory_is_found_by_import(worker: Worker, tmp
     assert (job["job_class"], job["queue"]) == (f"{module}.Ship", "parcels")
 
 
-# --- reading -----------------------------------------------------------------------------------------------------------
+# --- reading ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_listing_has_the_newest_first_and_says_that_there_are_more(worker: Worker) -> None:
@@ -180,7 +180,7 @@ def test_times_are_in_utc(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> No
     assert "2100-01-01T00:00:00Z (in " in worker("queue:show", job_id).out
 
 
-# --- changing ----------------------------------------------------------------------------------------------------------
+# --- changing --------------------------------------------------------------------------------------------------------
 
 
 def test_jobs_are_cancelled_by_id_and_the_others_stay(worker: Worker) -> None:
@@ -255,7 +255,7 @@ def test_a_paused_queue_is_marked_until_it_is_resumed(worker: Worker) -> None:
     assert "paused" not in worker("queue:status").out
 
 
-# --- what is seen ------------------------------------------------------------------------------------------------------
+# --- what is seen ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])

@@ -77,7 +77,6 @@ SETTINGS: tuple[tuple[dict[str, str], str, int, str], ...] = (
     ({"ENCRYPTION_KEY": "base64:!!"}, "queue:status", 78, "is not base64"),
     ({"ENCRYPTION_KEY_FILE": "no.key"}, "queue:status", 78, "no.key does not exist"),
     ({"WORKERS": "many"}, "config:show", 78, "environment WORKERS: workers must be"),
-    ({"ENVIRONMENT": "production"}, "queue:status", 78, "worker db:upgrade"),
 )
 
 

@@ -178,12 +178,12 @@ STEPS = "push push push claim claim complete complete end end record die promote
 
 @pytest.mark.slow
 @settings(
-    max_examples=25,
+    max_examples=15,
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(seed=st.integers(0, 2**32), steps=st.lists(st.sampled_from(STEPS.split()), min_size=20, max_size=60))
+@given(seed=st.integers(0, 2**32), steps=st.lists(st.sampled_from(STEPS.split()), min_size=20, max_size=50))
 def test_any_interleaving_leaves_what_the_model_says(url: str, seed: int, steps: list[str]) -> None:
     clock = MovableClock()
     migrate.reset(url)

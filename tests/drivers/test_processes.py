@@ -32,7 +32,9 @@ def test_four_processes_share_five_thousand_jobs_and_run_each_exactly_once(world
         assert process.stdout.readline() == "ready\n"
 
     outputs: list[str] = []
-    readers = [threading.Thread(target=lambda each=each: outputs.append(each.communicate("go\n", 60)[0])) for each in processes]
+    readers = [
+        threading.Thread(target=lambda each=each: outputs.append(each.communicate("go\n", 60)[0])) for each in processes
+    ]
     for reader in readers:
         reader.start()
     for reader in readers:

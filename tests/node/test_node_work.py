@@ -71,7 +71,7 @@ def test_a_delayed_job_runs_when_it_is_due_and_not_before(house: House) -> None:
 
 
 def test_a_failed_attempt_is_tried_again_and_leaves_its_error(house: House) -> None:
-    handle = house.push("Flaky", {"until": 3, "say": "not yet, really"}, max_attempts=5)
+    handle = house.push("Flaky", {"until": 3, "say": "not yet, really"}, max_attempts=5, retry_interval=0.05)
     house.start()
     record = handle.wait(20)
     assert (record.state, record.attempt, record.result) == (State.COMPLETED, 3, 3)
@@ -91,7 +91,7 @@ def test_between_two_attempts_lies_the_backoff(house: House) -> None:
 
 
 def test_after_its_last_attempt_a_job_fails_and_keeps_its_payload(house: House) -> None:
-    handle = house.push("Flaky", {"until": 9}, max_attempts=2)
+    handle = house.push("Flaky", {"until": 9}, max_attempts=2, retry_interval=0.05)
     house.start()
     record = handle.wait(20)
     assert (record.state, record.reason, record.attempt) == (State.FAILED, Reason.ERROR, 2)
