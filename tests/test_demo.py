@@ -186,8 +186,8 @@ def outline(picture: Path) -> list[str]:
     rows: dict[str, str] = {}
     text = picture.read_text(encoding="utf-8")
     for height, words in re.findall(r'<text [^>]*?y="([\d.]+)"[^>]*>([^<]*)</text>', text):
-        rows[height] = rows.get(height, "") + html.unescape(words)
-    story = "\n".join(rows.values()).partition("Everything held")[0]
+        rows[height] = f"{rows.get(height, '')} {html.unescape(words)}".replace("\xa0", " ")
+    story = "\n".join(rows.values()).partition(" Everything held")[0]
     return [" ".join(words) for row in story.splitlines() if (words := re.findall(r"[A-Za-z]{3,}", row))]
 
 

@@ -170,7 +170,7 @@ class Dispatcher:
         for key, _ in self._feeder.selector.select(self._patience()):
             if key.data is None:
                 self._answer_inbox()
-            else:
+            elif key.data in self._feeder.crew:  # Not buried a moment ago by a message from the supervisor.
                 self._hear(key.data)
         self._feeder.free_hostages()
         self._feed()  # First, so that workers run jobs while the cycle waits for the store.
