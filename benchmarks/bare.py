@@ -43,45 +43,52 @@ def open_table(path: Path, synchronous: str) -> sqlite3.Connection:
     return raw
 
 
-def push(raw: sqlite3.Connection, jobs: int, payload: dict[str, object]) -> None:
+def push(raw: sqlite3.Connection, payload: dict[str, object], jobs: int) -> int:
     """Insert rows one by one, a commit each."""
     for _ in range(jobs):
         raw.execute(INSERT, _row(payload))
+    return jobs
 
 
-def push_many(raw: sqlite3.Connection, jobs: int, payload: dict[str, object]) -> None:
+def push_many(raw: sqlite3.Connection, payload: dict[str, object], jobs: int) -> int:
     """Insert rows with ``executemany``, 1,000 a commit."""
     for start in range(0, jobs, BULK):
         raw.execute("BEGIN IMMEDIATE")
         raw.executemany(INSERT, [_row(payload) for _ in range(min(BULK, jobs - start))])
         raw.execute("COMMIT")
+    return jobs
 
 
 def _row(payload: dict[str, object]) -> tuple[bytes, int, bytes]:
     return uuid.uuid4().bytes, time.time_ns() // 1000, json.dumps(payload).encode()
 
 
-def drain_in_batches(raw: sqlite3.Connection) -> None:
+def drain_in_batches(raw: sqlite3.Connection, _jobs: int) -> int:
     """Delete what is done and claim 100 more in one transaction, until nothing is left; decode each payload."""
+    drained = 0
     done: list[tuple[bytes, int]] = []
     while True:
         raw.execute("BEGIN IMMEDIATE")
         raw.executemany(_DELETE, done)
         rows = raw.execute(_CLAIM, (BATCH,)).fetchall()
         raw.execute("COMMIT")
+        drained += len(done)
         if not rows:
-            return
+            return drained
         for row in rows:
             json.loads(row[2])
         done = [row[:2] for row in rows]
 
 
-def drain_one_by_one(raw: sqlite3.Connection) -> None:
-    """Claim a row and delete it, a commit each, until nothing is left."""
-    while rows := raw.execute(_CLAIM, (1,)).fetchall():
-        for row in rows:
-            json.loads(row[2])
+def drain_one_by_one(raw: sqlite3.Connection, jobs: int) -> int:
+    """Claim a row and delete it, a commit each, until so many are done or nothing is left."""
+    for done in range(jobs):
+        rows = raw.execute(_CLAIM, (1,)).fetchall()
+        if not rows:
+            return done
+        json.loads(rows[0][2])
         raw.execute(_DELETE, rows[0][:2])
+    return jobs
 
 
 def serve(database: Path, stamps: Path) -> None:

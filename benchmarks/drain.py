@@ -34,12 +34,9 @@ def drains(sizes: Sizes) -> Iterator[Contestant]:
             label = Label(DRAIN, OURS, durability, workers)
             yield Contestant(label, partial(drain_by_node, durability, workers, sizes.drained))
     for durability in ("NORMAL", "FULL"):
-        flushed = durability == "FULL"
         batches = partial(drain_bare, bare.drain_in_batches, durability, sizes.drained)
         yield Contestant(Label(DRAIN, BARE, durability, 1, BATCHES), batches)
-        singly = partial(
-            drain_bare, bare.drain_one_by_one, durability, sizes.flushed_drained if flushed else sizes.singles
-        )
+        singly = partial(drain_bare, bare.drain_one_by_one, durability, sizes.singles)
         yield Contestant(Label(DRAIN, BARE, durability, 1, ONE_BY_ONE), singly)
 
 
@@ -80,12 +77,10 @@ def _span(look: sqlite3.Connection, jobs: int) -> float:
     return float(last - first) / 1e6
 
 
-def drain_bare(drain: Callable[[sqlite3.Connection], None], durability: str, jobs: int, folder: Path) -> Sample:
+def drain_bare(drain: Callable[[sqlite3.Connection, int], int], durability: str, jobs: int, folder: Path) -> Sample:
     """Drain a bare table in this process."""
-    raw = bare.open_table(folder / "bare.db", "NORMAL")
-    bare.push_many(raw, jobs, PAYLOAD)
-    raw.close()
-    raw = bare.open_table(folder / "bare.db", durability)
-    sample = timed(jobs, partial(drain, raw))
-    raw.close()
-    return sample
+    with closing(bare.open_table(folder / "bare.db", "NORMAL")) as raw:
+        bare.push_many(raw, PAYLOAD, jobs)
+    with closing(bare.open_table(folder / "bare.db", durability)) as raw:
+        whole = drain is bare.drain_in_batches
+        return timed(jobs, partial(drain, raw), slice_of=jobs if whole else 100)

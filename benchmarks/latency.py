@@ -70,7 +70,7 @@ def _bare(folder: Path, sizes: Sizes) -> tuple[list[list[float]], float]:
             now = time.time_ns() // 1000
             raw.execute(bare.INSERT, (uuid.uuid4().bytes, now, json.dumps({"number": number}).encode()))
 
-        idle = idle_cpu(family(psutil.Process(worker.pid)), sizes.idle)
+        idle = idle_cpu(family(psutil.Process(worker.pid)), sizes.idle / 2)
         found = []
         for _ in range(sizes.series):
             stamps.write_bytes(b"")

@@ -38,16 +38,16 @@ def version(python: str) -> str:
 def singles(python: str, sizes: Sizes) -> Iterator[Contestant]:
     """Yield Huey's single push."""
     for durability in ("NORMAL", "FULL"):
-        jobs = sizes.flushed_singles if durability == "FULL" else sizes.singles
-        yield Contestant(Label("single push", HUEY, durability), partial(_measure, python, "push", durability, jobs, 0))
+        yield Contestant(
+            Label("single push", HUEY, durability), partial(_measure, python, "push", durability, sizes.singles, 0)
+        )
 
 
 def drains(python: str, sizes: Sizes) -> Iterator[Contestant]:
     """Yield Huey's drain, with process workers; it deletes a job when it takes it."""
     for durability in ("NORMAL", "FULL"):
-        jobs = sizes.flushed_drained if durability == "FULL" else sizes.singles
         for workers in (1, 2):
-            run = partial(_measure, python, "drain", durability, jobs, workers)
+            run = partial(_measure, python, "drain", durability, sizes.singles, workers)
             yield Contestant(Label("drain", HUEY, durability, workers), run)
 
 

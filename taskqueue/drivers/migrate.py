@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -30,12 +32,12 @@ def check(driver: Driver) -> None:
 
 def check_or_create(driver: Driver) -> None:
     """Make the tables where there are none at all, in a new file or an empty one; otherwise `check` them."""
-    ours = _driver_of(driver)
-    ours.create()
-    if ours.schema_status().fit is Fit.MISSING:
-        upgrade(driver)
-    else:
-        driver.check_schema()
+    with _opened(driver) as ours:
+        ours.create()
+        if ours.schema_status().fit is Fit.MISSING:
+            upgrade(ours)
+        else:
+            ours.check_schema()
 
 
 def upgrade(target: str | Driver, *, share: bool = False) -> SchemaStatus:
@@ -45,46 +47,52 @@ def upgrade(target: str | Driver, *, share: bool = False) -> SchemaStatus:
     wait up to 60 s and see it done. A database with another application's tables and none of ours is refused with
     `SchemaError`, unless ``share`` says that both are to live in it.
     """
-    driver = _driver_of(target)
-    driver.create()
-    before = driver.schema_status()
-    _refuse(before, driver, share=share)
-    if before.fit is Fit.CURRENT:
+    with _opened(target) as driver:
+        driver.create()
+        before = driver.schema_status()
+        _refuse(before, driver, share=share)
+        if before.fit is Fit.CURRENT:
+            return before
+        with driver.migrating(_PATIENCE) as connection:
+            found = schema.read_status(connection)
+            _refuse(found, driver, share=share)
+            if found.fit is not Fit.CURRENT:
+                _run(connection, "head")
         return before
-    with driver.migrating(_PATIENCE) as connection:
-        found = schema.read_status(connection)
-        _refuse(found, driver, share=share)
-        if found.fit is not Fit.CURRENT:
-            _run(connection, "head")
-    return before
 
 
 def downgrade(target: str | Driver, revision: str = "base") -> None:
     """Take the tables back to an earlier revision; ``base`` removes them with every job in them."""
-    driver = _driver_of(target)
-    with driver.migrating(_PATIENCE) as connection:
+    with _opened(target) as driver, driver.migrating(_PATIENCE) as connection:
         _run(connection, revision, down=True)
 
 
 def status(target: str | Driver) -> SchemaStatus:
     """Say how the tables of a database fit this release. Changes nothing."""
-    return _driver_of(target).schema_status()
+    with _opened(target) as driver:
+        return driver.schema_status()
 
 
 def reset(target: str | Driver) -> None:
     """Remove the tables of taskqueue with everything in them, and make them anew. Other tables stay."""
-    driver = _driver_of(target)
-    driver.create()
-    before = driver.schema_status()
-    _refuse(before, driver, share=False)
-    with driver.migrating(_PATIENCE) as connection:
-        tables.metadata.drop_all(connection)
-        schema.drop_version(connection)
-        _run(connection, "head")
+    with _opened(target) as driver:
+        driver.create()
+        _refuse(driver.schema_status(), driver, share=False)
+        with driver.migrating(_PATIENCE) as connection:
+            tables.metadata.drop_all(connection)
+            schema.drop_version(connection)
+            _run(connection, "head")
 
 
-def _driver_of(target: str | Driver) -> SQLDriver:
-    return cast("SQLDriver", open_driver(target) if isinstance(target, str) else target)
+@contextmanager
+def _opened(target: str | Driver) -> Iterator[SQLDriver]:
+    """Give the driver of ``target``; one that had to be opened for this is closed again."""
+    driver = cast("SQLDriver", open_driver(target) if isinstance(target, str) else target)
+    try:
+        yield driver
+    finally:
+        if isinstance(target, str):
+            driver.close()
 
 
 def _refuse(found: SchemaStatus, driver: SQLDriver, *, share: bool) -> None:

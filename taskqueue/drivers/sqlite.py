@@ -87,18 +87,19 @@ class SQLiteDriver(SQLDriver):
     # --- connections ----------------------------------------------------------------------------------------
 
     def _open(self) -> sqlite3.Connection:
-        try:
-            return sqlite3.connect(
-                self._location.uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False
-            )
-        except sqlite3.OperationalError as error:
-            fault = fault_of(self._location.path) if self._location.path else None
-            raise fault or error from error
+        fault = fault_of(self._location.path) if self._location.path else None
+        if fault is not None:
+            raise fault
+        return sqlite3.connect(self._location.uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
 
     def _configure(self, raw: sqlite3.Connection, _record: object = None) -> None:
         # The log mode is a property of the file and is set when it is made: here it would touch a foreign one.
         raw.execute(f"PRAGMA synchronous = {'FULL' if self._full else 'NORMAL'}")
         raw.execute("PRAGMA temp_store = MEMORY")
+
+    def _use(self) -> Kept:
+        """Return this thread's connection, to be used by ``with``. To open one reads the file, which may be locked."""
+        return self._patiently(self._connections.use)
 
     def close(self) -> None:
         self._connections.close()
@@ -150,7 +151,7 @@ class SQLiteDriver(SQLDriver):
             raw.execute("ROLLBACK")
 
     def read(self, work: Callable[[Connection], T]) -> T:
-        with Translating(self._location.path), self._connections.use() as kept:
+        with Translating(self._location.path), self._use() as kept:
             return self._patiently(lambda: self._look(kept, work))
 
     def _look(self, kept: Kept, work: Callable[[Connection], T]) -> T:
@@ -165,7 +166,7 @@ class SQLiteDriver(SQLDriver):
 
     @contextmanager
     def _transaction(self, patience: float) -> Iterator[Connection]:
-        with self._connections.use() as kept:
+        with self._use() as kept:
             connection, raw = kept.connection, kept.raw
             self._begin(raw, patience)
             try:
@@ -181,7 +182,7 @@ class SQLiteDriver(SQLDriver):
     def migrating(self, patience: float = 60.0) -> Iterator[Connection]:
         with Translating(self._location.path):
             if self._location.path is not None:
-                with self._connections.use() as kept:
+                with self._use() as kept:
                     self._patiently(lambda: kept.raw.execute("PRAGMA journal_mode = WAL").fetchone(), patience)
             with self._transaction(patience) as connection:
                 yield connection
@@ -192,7 +193,7 @@ class SQLiteDriver(SQLDriver):
         if tags or not self._lane_is_noted((job.queue, job.rank)):
             self.push_many((job,), (tags,) if tags else ())
             return
-        with Translating(self._location.path), self._connections.use() as kept:
+        with Translating(self._location.path), self._use() as kept:
             raw, sql, values = kept.raw, self._insert_job.sql, self._job_values(job)
             try:
                 raw.execute(sql, values)
@@ -230,7 +231,7 @@ class SQLiteDriver(SQLDriver):
 
     def _on_cursor(self, work: Callable[[Any], T]) -> T:
         """Run ``work`` on a cursor of the thread's own connection, in one transaction."""
-        with self._connections.use() as kept:
+        with self._use() as kept:
             raw = kept.raw
             self._begin(raw)
             try:
@@ -300,7 +301,7 @@ class SQLiteDriver(SQLDriver):
         return Cycle(claimed, fenced)
 
     def _has_work(self, lanes: Lanes) -> bool:
-        with self._connections.use() as kept:
+        with self._use() as kept:
             cursor = kept.raw.cursor()
             return self._patiently(lambda: any(True for _ in self._walk(cursor, lanes)))
 
@@ -328,7 +329,7 @@ class SQLiteDriver(SQLDriver):
 
     def record_start(self, node_id: int, job_id: bytes, lease: int) -> bool:
         values = self._start_values((job_id, lease, node_id, self._clock.now_us()))
-        with Translating(self._location.path), self._connections.use() as kept:
+        with Translating(self._location.path), self._use() as kept:
             raw = kept.raw
             self._sync(raw, full=True)
             try:
@@ -341,6 +342,6 @@ class SQLiteDriver(SQLDriver):
             raw.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
 
     def change_mark(self) -> object:
-        with Translating(self._location.path), self._connections.use() as kept:
+        with Translating(self._location.path), self._use() as kept:
             (version,) = self._patiently(lambda: kept.raw.execute("PRAGMA data_version").fetchone())
             return kept.number, version

@@ -7,7 +7,7 @@ import socket
 from dataclasses import dataclass, field
 
 from taskqueue.drivers.values import ClaimedJob
-from taskqueue.node.pacing import AHEAD_US, CHUNK_US, LONG_JOB_US, MOST_AHEAD
+from taskqueue.node.pacing import AHEAD_US, LONG_JOB_US, MOST_AHEAD
 from taskqueue.node.settlement import Obituary
 from taskqueue.node.tickets import TicketPipe
 from taskqueue.node.wire import Channel
@@ -68,7 +68,7 @@ class CrewMember:
     def hungry(self) -> bool:
         """Say whether the worker is about to run out of work, so that sending it a chunk is worth the trip."""
         usable = self.ready and not self.retiring and not self.exclusive and self.jobs_left > 0
-        return usable and self.ahead_us < CHUNK_US
+        return usable and self.ahead_us < AHEAD_US / 2 and len(self.held) < MOST_AHEAD
 
 
 def enlist(index: int, now: float, max_jobs: int) -> tuple[CrewMember, list[int]]:

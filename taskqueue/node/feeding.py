@@ -15,7 +15,7 @@ from taskqueue.node.outcome import AT_MOST_ONCE
 from taskqueue.node.pacing import AHEAD_US, LONG_JOB_US, Pacing
 from taskqueue.node.slots import Slots
 
-MOST_IN_CHUNK = 16
+MOST_IN_CHUNK = 32
 HOSTAGE_AFTER_NS = 20_000_000
 LOOK_FOR_HOSTAGES_EVERY = 0.01
 

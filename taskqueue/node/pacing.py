@@ -1,18 +1,18 @@
 """How much work to send ahead, decided from how long jobs have taken; pure arithmetic.
 
-A chunk is about 2 ms of work: below that the trip between processes costs more than the jobs (35 microseconds for a
-chunk of one, 3 for one of 16), above it nothing is gained. Jobs of 5 ms and more go out one at a time to a free worker.
+Short jobs go out in chunks, since the trip between processes costs 35 microseconds for a job alone and 3 for one of 16.
+Jobs of 5 ms and more go out one at a time to a free worker. What was sent ahead can be taken back (see `tickets`).
 """
 
 from __future__ import annotations
 
-CHUNK_US = 2_000.0
-AHEAD_US = 2 * CHUNK_US
+AHEAD_US = 8_000.0
+"""What lies ahead of a worker must outlast a cycle of the dispatcher (200 jobs, 4 ms), or it stands idle in each."""
 LONG_JOB_US = 5_000.0
 SLOW_JOB_US = 100_000.0
 HORIZON_US = 50_000.0
-MOST_AHEAD = 128
-MOST_CLAIMED = 400
+MOST_AHEAD = 256
+MOST_CLAIMED = 500
 UNKNOWN_US = 10_000.0
 _TRIP_US = 15.0
 _WEIGHT = 0.2

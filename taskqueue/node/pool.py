@@ -181,15 +181,17 @@ class Pool:
         if measure:
             self._measured_at = now
         for member in self.members:
-            if not member.ready or member.index in self._replacing or member.index in self._replacing.values():
+            settled = member.retiring or member.index in self._replacing or member.index in self._replacing.values()
+            if settled or not member.ready:
                 continue
             memory = self._private_memory(member) if measure else None
             why = self._limits.overstepped(member, now, memory)
             if why is not None:
                 self._start_replacing(member, why)
         if self._dispatcher.fresh_wanted and not self._replacing:
-            tired = [member for member in self.members if member.ready and not member.fresh]
-            if tired and not any(member.fresh for member in self.members):
+            staying = [member for member in self.members if not member.retiring]
+            tired = [member for member in staying if member.ready and not member.fresh]
+            if tired and not any(member.fresh for member in staying):
                 self._start_replacing(min(tired, key=lambda member: len(member.held)), "a job wants a fresh one")
 
     def _start_replacing(self, member: CrewMember, why: str) -> None:
@@ -203,6 +205,8 @@ class Pool:
             if self._members[new].ready:
                 del self._replacing[old]
                 self._pause = _FIRST_PAUSE
+                # Noted here at once: until the dispatcher has heard, it would look as if it still had to be replaced.
+                self._members[old].retiring = True
                 self._dispatcher.post(self._dispatcher.retire, self._members[old])
 
     def _private_memory(self, member: CrewMember) -> int | None:

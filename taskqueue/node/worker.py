@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -51,7 +52,7 @@ class Worker:
         self._tickets = parts.ticket_reader
         self._slot = parts.slot
         self._executor = Executor(REGISTRY, parts.codec, SYSTEM_CLOCK)
-        self._received: dict[int, ClaimedJob] = {}
+        self._received: deque[tuple[Any, ...]] = deque()
         self._outcomes: list[tuple[Any, ...]] = []
         self._first_outcome_ns = 0
         self._leaving = False
@@ -110,18 +111,17 @@ class Worker:
             select.select([], [self._channel], [])
 
     def _fetch(self, token: int) -> ClaimedJob:
-        """Return the job of a ticket. Jobs before it were taken back by the dispatcher and are forgotten."""
+        """Return the job of a ticket. Jobs before it were taken back by the dispatcher and are passed over."""
         received = self._received
-        while token not in received:
+        while True:
+            while received:
+                number, *fields = received.popleft()
+                if number == token:
+                    return ClaimedJob._make(fields)
             for chunk in self._channel.receive():
-                for number, *fields in chunk:
-                    received[number] = ClaimedJob._make(fields)
-            if token not in received:
+                received.extend(chunk)
+            if not received:
                 self._wait(self._channel)
-        claimed = received.pop(token)
-        for number in [number for number in received if number < token]:
-            del received[number]
-        return claimed
 
     def _wait(self, readable: Any) -> None:
         select.select([readable], [], [])

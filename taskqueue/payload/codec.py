@@ -26,10 +26,11 @@ class Codec:
     under wider limits still opens.
     """
 
-    __slots__ = ("_compress", "_envelope", "_limits", "_opening_limits", "_ring")
+    __slots__ = ("_compress", "_envelope", "_limits", "_openable", "_opening_limits", "_ring")
 
     def __init__(self, ring: KeyRing | None, *, limits: Limits = DEFAULT_LIMITS, compress: bool = True) -> None:
         self._ring = ring
+        self._openable = frozenset((CLEAR_KEY_ID,) if ring is None else ring.ids)
         self._envelope: Envelope = ClearEnvelope() if ring is None else SealedEnvelope(ring)
         self._compress = compress
         self._limits = limits
@@ -79,4 +80,4 @@ class Codec:
 
     def can_open(self, key_id: str) -> bool:
         """Say whether the key of this id is loaded."""
-        return key_id in self.key_ids
+        return key_id in self._openable

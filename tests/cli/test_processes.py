@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,27 @@ def worked(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run("queue:push", "TestJob", "--queue", "emails", "--payload", FAILING, "--max-attempts", "1")
     run("queue:work", "emails", "--stop-when-empty")
     return folder
+
+
+@contextmanager
+def running(*words: str, **keywords: Any) -> Iterator[subprocess.Popen[str]]:
+    """Start a command; whatever goes wrong in the test, it does not outlive it."""
+    with subprocess.Popen(command(*words), **keywords) as started:
+        try:
+            yield started
+        finally:
+            if sys.exc_info()[0] is not None:
+                started.kill()
+
+
+def interrupt(started: subprocess.Popen[str]) -> None:
+    """Interrupt a process until it ends: a signal just before it begins to wait is heeded only after the wait."""
+    for _ in range(10):
+        started.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            started.wait(2)
+            return
+    pytest.fail("ten interrupts did not end it")
 
 
 @pytest.fixture
@@ -110,7 +133,7 @@ def test_a_node_for_every_queue_works_on_all(worker: Worker, process: Worker) ->
 
 
 def test_a_node_that_is_asked_to_stop_ends_well(process: Worker, worker: Worker, tmp_cwd: Path) -> None:
-    with subprocess.Popen(command("queue:work"), cwd=tmp_cwd, stderr=subprocess.PIPE, text=True) as node:
+    with running("queue:work", cwd=tmp_cwd, stderr=subprocess.PIPE, text=True) as node:
         assert node.stderr is not None
         while "serves default" not in node.stderr.readline():
             assert node.poll() is None
@@ -159,12 +182,11 @@ def test_a_full_disk_behind_standard_output_is_one_line(worker: Worker, tmp_cwd:
 def test_an_interrupted_listing_ends_with_130_and_says_nothing(worker: Worker, tmp_cwd: Path) -> None:
     worker("queue:test", "--jobs=10000")
     reader, writer = os.pipe()  # nobody reads: the listing stands still in the middle
-    with subprocess.Popen(
-        command("queue:list", "--limit", "10000"), cwd=tmp_cwd, stdout=writer, stderr=subprocess.PIPE, text=True
-    ) as listing:
+    words = ("queue:list", "--limit", "10000")
+    with running(*words, cwd=tmp_cwd, stdout=writer, stderr=subprocess.PIPE, text=True) as listing:
         os.close(writer)
         assert os.read(reader, 1)
-        listing.send_signal(signal.SIGINT)
+        interrupt(listing)
         assert listing.stderr is not None
         said = listing.stderr.read()
     os.close(reader)
@@ -196,13 +218,13 @@ def test_the_package_can_be_run_as_a_module(tmp_cwd: Path) -> None:
 def ask(answer: str | None, *words: str, folder: Path) -> Outcome:
     """Run a command on a terminal, and answer its question once it is asked; None interrupts it instead."""
     leader, follower = os.openpty()
-    with subprocess.Popen(command(*words), cwd=folder, stdin=follower, stdout=follower, stderr=follower) as asking:
+    with running(*words, cwd=folder, stdin=follower, stdout=follower, stderr=follower) as asking:
         os.close(follower)
         shown = b""
         while b"Go ahead?" not in shown:
             shown += os.read(leader, 65536)
         if answer is None:
-            asking.send_signal(signal.SIGINT)
+            interrupt(asking)
         else:
             os.write(leader, answer.encode())
         shown += read_to_the_end(leader)

@@ -14,7 +14,8 @@ def main(url: str, batch: int) -> None:
     driver = open_driver(url, durability="normal")
     node = driver.register_node(NodeIdentity(uuid4().bytes, "n", "h", None, None, 1, None, 30_000, "{}"))
     lanes = driver.lanes(None)
-    print("ready", flush=True)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
     sys.stdin.readline()
     done: list[Completion] = []
     while True:
@@ -24,7 +25,7 @@ def main(url: str, batch: int) -> None:
         if not cycle.claimed:
             return
         for job in cycle.claimed:
-            print(job.id.hex(), job.lease)
+            sys.stdout.write(f"{job.id.hex()} {job.lease}\n")
         now = time.time_ns() // 1000
         done = [Completion(job.id, job.lease, job.queue, now, 1, 1, None) for job in cycle.claimed]
 

@@ -17,7 +17,8 @@ def main(url: str) -> None:
         driver.push(
             NewJob(job_id, "q", 0, "app.Work", 0, now, now, None, None, 3, 0, None, None, 0, None, None, "k", None, b"")
         )
-        print(job_id.hex(), flush=True)
+        sys.stdout.write(job_id.hex() + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

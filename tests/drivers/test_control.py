@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+from typing import Any
+
 from taskqueue.drivers.values import JobChanges, JobFilter, tags_to_text
 from taskqueue.states import Reason, State, Verb
 from tests.drivers.world import SECOND, World
 
 
-def failed(world: World, node: int, **values: object) -> bytes:
+def failed(world: World, node: int, **values: Any) -> bytes:
     job_id = world.push(ready_at=1, rank=-99, **values)
     world.end(node, world.claim_one(node), Verb.FAIL, reason=Reason.ERROR)
     return job_id
 
 
-# --- promote ---------------------------------------------------------------------------------------------------------------
+# --- promote ------------------------------------------------------------------------------------------------
 
 
 def test_due_jobs_become_pending_and_others_wait(world: World) -> None:
@@ -62,7 +64,7 @@ def test_a_job_becomes_due_in_its_very_microsecond(world: World) -> None:
     assert world.state(job_id) is State.PENDING
 
 
-# --- cancel ----------------------------------------------------------------------------------------------------------------
+# --- cancel -------------------------------------------------------------------------------------------------
 
 
 def test_cancelling_returns_the_ids_and_keeps_the_payload(world: World) -> None:
@@ -94,7 +96,7 @@ def test_thousands_of_jobs_are_cancelled_and_revived_in_one_call(world: World) -
     assert world.counted() == {("q", State.PENDING): 2100}
 
 
-# --- revive ----------------------------------------------------------------------------------------------------------------
+# --- revive -------------------------------------------------------------------------------------------------
 
 
 def test_a_revived_job_starts_afresh_with_a_higher_lease(world: World, node: int) -> None:
@@ -167,7 +169,7 @@ def test_of_two_with_the_same_unique_key_one_is_revived(world: World, node: int)
     assert world.counts_are_exact()
 
 
-# --- change ----------------------------------------------------------------------------------------------------------------
+# --- change -------------------------------------------------------------------------------------------------
 
 
 def test_tags_are_replaced(world: World) -> None:
@@ -214,7 +216,7 @@ def test_a_job_nobody_knows_is_not_changed(world: World) -> None:
     assert not world.driver.update(b"?" * 16, JobChanges(rank=1))
 
 
-# --- delete and flush ------------------------------------------------------------------------------------------------------
+# --- delete and flush ---------------------------------------------------------------------------------------
 
 
 def test_a_deleted_job_leaves_nothing_behind(world: World, node: int) -> None:

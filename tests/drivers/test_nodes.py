@@ -88,7 +88,7 @@ def test_a_dead_node_stays_dead_when_it_stops(world: World, node: int) -> None:
     assert world.driver.nodes(everyone=True)[0].state == "dead"
 
 
-# --- orphans and rescue ------------------------------------------------------------------------------------------------
+# --- orphans and rescue -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("end", ["dead", "stopped"])
@@ -247,7 +247,7 @@ def test_a_late_answer_after_rescue_and_a_new_claim_changes_nothing(world: World
     assert world.row(job_id) == before
 
 
-# --- duties --------------------------------------------------------------------------------------------------------------
+# --- duties -------------------------------------------------------------------------------------------------
 
 
 def test_a_turn_is_taken_once_in_its_time(world: World) -> None:

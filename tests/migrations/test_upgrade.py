@@ -37,7 +37,7 @@ def our_tables(engine: Engine) -> set[str]:
     return {name for name in inspect(engine).get_table_names() if name.startswith("tq_")}
 
 
-# --- the tables --------------------------------------------------------------------------------------------------------
+# --- the tables ---------------------------------------------------------------------------------------------
 
 
 def test_the_migrations_make_the_tables_that_the_code_knows(engine: Engine) -> None:
@@ -57,10 +57,7 @@ def test_a_migrated_table_is_the_one_that_the_code_knows(engine: Engine, name: s
 def described(engine: Engine, name: str) -> dict[str, object]:
     """Return everything that the database says of a table."""
     look = inspect(engine)
-    columns = [
-        (each["name"], str(each["type"]), each["nullable"], each["default"], each["primary_key"])
-        for each in look.get_columns(name)
-    ]
+    columns = [(each["name"], str(each["type"]), each["nullable"], each["default"]) for each in look.get_columns(name)]
     indexes = {
         str(each["name"]): (
             each["column_names"],
@@ -120,7 +117,7 @@ def test_every_new_database_has_an_id_and_a_salt_of_its_own(tmp_path: Path) -> N
     assert len(found) == 4
 
 
-# --- up and down -------------------------------------------------------------------------------------------------------
+# --- up and down --------------------------------------------------------------------------------------------
 
 
 def test_an_upgrade_says_what_was_there_and_does_nothing_twice(url: str) -> None:
@@ -202,7 +199,7 @@ def test_of_several_processes_that_upgrade_at_once_one_does_it(url: str, process
     open_driver(url).check_schema()
 
 
-# --- what does not fit -------------------------------------------------------------------------------------------------
+# --- what does not fit --------------------------------------------------------------------------------------
 
 
 def at_revision(engine: Engine, revision: str) -> None:
@@ -222,7 +219,7 @@ def test_a_newer_database_is_refused_and_not_changed(engine: Engine, url: str) -
     at_revision(engine, "9999")
 
     for attempt in (migrate.upgrade, migrate.reset, lambda url: open_driver(url).check_schema()):
-        with pytest.raises(SchemaError, match="revision 9999, this release knows .* nothing was changed"):
+        with pytest.raises(SchemaError, match=r"revision 9999, this release knows .* nothing was changed"):
             attempt(url)
     assert migrate.status(url).fit is Fit.NEWER
 

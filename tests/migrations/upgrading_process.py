@@ -6,6 +6,7 @@ import sys
 
 from taskqueue.drivers import migrate
 
-print("ready", flush=True)
+sys.stdout.write("ready\n")
+sys.stdout.flush()
 sys.stdin.readline()
-print(migrate.upgrade(sys.argv[1]).fit)
+sys.stdout.write(f"{migrate.upgrade(sys.argv[1]).fit}\n")

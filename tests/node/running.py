@@ -19,7 +19,7 @@ from uuid import UUID
 
 import psutil
 
-from taskqueue import Job, JobHandle, QueueManager
+from taskqueue import Job, JobHandle, JobRecord, QueueManager, State
 from taskqueue.payload import generate_key
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -341,6 +341,14 @@ class House:
 
     def push(self, job_class: str, payload: Any = None, **options: Any) -> JobHandle:
         return self.manager.push(job(job_class, payload, **options))
+
+    def ids_of(self, job_class: str, *states: State, expected: int) -> list[UUID]:
+        """Return the ids of the jobs of a class in these states, once there are as many as expected."""
+        found: list[JobRecord] = until(
+            lambda: len(records := self.manager.get_jobs(job_class=job_class, state=states)) == expected and records,
+            f"{expected} jobs are {' or '.join(states)}",
+        )
+        return [record.id for record in found]
 
     def open_gate(self, name: str) -> None:
         (self.folder / name).touch()

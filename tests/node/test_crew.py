@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from taskqueue.node.crew import CrewMember
-from taskqueue.node.pacing import AHEAD_US, CHUNK_US, LONG_JOB_US, MOST_AHEAD
+from taskqueue.node.pacing import AHEAD_US, LONG_JOB_US, MOST_AHEAD
 from tests.node.making import claimed_job, enlisted
 
 SHORT, LONG = 100.0, LONG_JOB_US
@@ -67,7 +67,7 @@ def test_a_worker_at_its_job_limit_has_no_room(member: CrewMember) -> None:
 
 def test_a_worker_is_hungry_until_a_chunk_of_work_lies_before_it(member: CrewMember) -> None:
     assert member.hungry
-    hold(member, 1, cost=CHUNK_US)
+    hold(member, 1, cost=AHEAD_US / 2)
     assert not member.hungry
 
 

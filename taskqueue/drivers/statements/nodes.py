@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Select, Update, bindparam, func, or_, select, update
+from sqlalchemy import Select, Update, bindparam, func, literal_column, or_, select, update
 
 from taskqueue.drivers import tables
 from taskqueue.drivers.statements.parts import constant, given, in_state
 from taskqueue.drivers.tables import duties, jobs, nodes
 
-ALIVE = nodes.c.state.in_(["alive", "draining"])
+ALIVE = nodes.c.state.in_([literal_column("'alive'"), literal_column("'draining'")])
 
 BEAT: Update = (
     update(nodes)
@@ -56,6 +56,7 @@ JOBS_OF_NODE: Select[Any] = (
         ~select(nodes.c.id).where(nodes.c.id == _of_node, ALIVE).exists(),
     )
     .limit(bindparam("limit"))
+    .offset(constant(0))
     .with_for_update(skip_locked=True)
 )
 """Jobs that a node held which does not live: guarded here, so that a living one is never robbed."""

@@ -71,12 +71,12 @@ def _never() -> ColumnElement[bool]:
 
 
 def find(which: JobFilter, limit: int) -> Select[Any]:
-    """Read the matching jobs with the newest ids."""
-    newest = [
-        select(*_columns(table)).where(*conditions(table, which)).order_by(table.c.id.desc()).limit(limit).subquery()
-        for table in (jobs, history)
-    ]
-    both = union_all(*[select(each) for each in newest]).subquery()
+    """Read the matching jobs with the newest ids: first the ids alone, so that no payload is carried through a sort."""
+    newest = []
+    for table in (jobs, history):
+        ids = select(table.c.id).where(*conditions(table, which)).order_by(table.c.id.desc()).limit(limit).subquery()
+        newest.append(select(*_columns(table)).join_from(ids, table, table.c.id == ids.c.id))
+    both = union_all(*newest).subquery()
     return select(both).order_by(both.c.id.desc()).limit(limit)
 
 

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import os
 import sqlite3
 import stat
 from dataclasses import replace
+from operator import methodcaller
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ def content(path: Path) -> tuple[bytes, int]:
     return path.read_bytes(), path.stat().st_mtime_ns
 
 
-# --- urls ------------------------------------------------------------------------------------------------------------------
+# --- urls ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("url", ["sqlite://", ":memory:", "sqlite:///:memory:", "sqlite:///"])
@@ -110,7 +110,7 @@ def test_a_durability_nobody_knows_is_refused() -> None:
         open_driver("sqlite://", durability="off")
 
 
-# --- files -----------------------------------------------------------------------------------------------------------------
+# --- files --------------------------------------------------------------------------------------------------
 
 
 def test_only_its_owner_may_read_the_database(world: World, path: Path) -> None:
@@ -123,7 +123,7 @@ def test_only_its_owner_may_read_the_database(world: World, path: Path) -> None:
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/nowhere/queue.db"
     for attempt in (migrate.upgrade, lambda url: open_driver(url).check_schema()):
-        with pytest.raises(ConfigurationError, match="folder .*nowhere .*does not exist"):
+        with pytest.raises(ConfigurationError, match=r"folder .*nowhere .*does not exist"):
             attempt(url)
     assert not (tmp_path / "nowhere").exists()
 
@@ -163,7 +163,7 @@ def test_another_applications_database_is_refused_and_not_touched(tmp_path: Path
     before = content(path)
 
     for attempt in (migrate.upgrade, migrate.reset, lambda url: open_driver(url).check_schema()):
-        with pytest.raises(SchemaError, match="another application's tables .customers."):
+        with pytest.raises(SchemaError, match=r"another application's tables .customers."):
             attempt(f"sqlite:///{path}")
     with pytest.raises(SchemaError, match="another application's"):
         migrate.check_or_create(open_driver(f"sqlite:///{path}"))
@@ -199,7 +199,7 @@ def test_a_database_that_cannot_be_written_says_so_and_can_be_read(sqlite: SQLit
     sqlite.close()
     sqlite._location = replace(sqlite._location, uri=sqlite._location.uri.replace("mode=rw", "mode=ro"))
 
-    for write in (world.push, lambda: world.driver.flush(), lambda: world.driver.push_many([world.job()])):
+    for write in (world.push, world.driver.flush, lambda: world.driver.push_many([world.job()])):
         with pytest.raises(StoreError, match="is read-only"):
             write()
     assert len(world.everything()) == 1
@@ -208,13 +208,14 @@ def test_a_database_that_cannot_be_written_says_so_and_can_be_read(sqlite: SQLit
 def test_a_damaged_row_does_not_stop_the_reading_of_others(sqlite: SQLiteDriver, world: World) -> None:
     world.push()
     for value in ("state = 99", "attempt = NULL", "lease = -1"):
+        change = f"UPDATE tq_jobs SET {value}"
         with pytest.raises(StoreError):
-            sqlite.write(lambda connection, value=value: connection.exec_driver_sql(f"UPDATE tq_jobs SET {value}"))
+            sqlite.write(methodcaller("exec_driver_sql", change))
 
     assert len(world.everything()) == 1
 
 
-# --- durability ------------------------------------------------------------------------------------------------------------
+# --- durability ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("durability", "level"), [("full", 2), ("normal", 1)])
@@ -275,4 +276,4 @@ def test_a_closed_driver_leaves_one_file(world: World, path: Path) -> None:
     world.push()
     world.driver.close()
 
-    assert os.listdir(path.parent) == ["queue.db"]
+    assert list(path.parent.iterdir()) == [path]

@@ -32,14 +32,18 @@ def in_a_child(work: Callable[[], None]) -> int:
 
 
 def open_files(path: Path) -> list[str]:
-    links = [os.path.join("/proc/self/fd", each) for each in os.listdir("/proc/self/fd")]
-    return [os.readlink(link) for link in links if os.path.exists(link) and os.readlink(link).startswith(str(path))]
+    files = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.exists()]
+    return [file.name for file in files if file.name.startswith(path.name)]
 
 
 def test_parent_and_child_both_go_on(world: World, node: int) -> None:
     before = world.push()
 
-    code = in_a_child(lambda: [world.push() for _ in range(10)] and None)
+    def push() -> None:
+        for _ in range(10):
+            world.push()
+
+    code = in_a_child(push)
     after = world.push()
 
     assert code == 0

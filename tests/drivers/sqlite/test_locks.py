@@ -74,7 +74,7 @@ def test_nothing_is_half_done_when_the_lock_was_not_had(world: World, path: Path
     assert world.counts_are_exact()
 
 
-# --- full ------------------------------------------------------------------------------------------------------------------
+# --- full ---------------------------------------------------------------------------------------------------
 
 
 def limit_pages(driver: SQLiteDriver, more: int) -> None:
@@ -83,13 +83,18 @@ def limit_pages(driver: SQLiteDriver, more: int) -> None:
         kept.raw.execute(f"PRAGMA max_page_count = {pages + more}")
 
 
+def push_until_full(world: World, stored: list[bytes]) -> None:
+    for _ in range(10_000):
+        job_id = world.push(payload=bytes(3000))
+        stored += [job_id]
+
+
 def test_a_full_disk_is_said_and_everything_stored_stays(sqlite: SQLiteDriver, world: World) -> None:
     limit_pages(sqlite, 20)
-    stored = []
+    stored: list[bytes] = []
 
     with pytest.raises(StorageFull, match="no room is left"):
-        for _ in range(10_000):
-            stored.append(world.push(payload=bytes(3000)))
+        push_until_full(world, stored)
 
     assert stored
     assert {row.id for row in world.everything()} == set(stored)
@@ -108,8 +113,7 @@ def test_a_batch_that_does_not_fit_is_not_stored_at_all(sqlite: SQLiteDriver, wo
 def test_work_goes_on_when_there_is_room_again(sqlite: SQLiteDriver, world: World, node: int) -> None:
     limit_pages(sqlite, 3)
     with pytest.raises(StorageFull):
-        for _ in range(1000):
-            world.push(payload=bytes(3000))
+        push_until_full(world, [])
 
     limit_pages(sqlite, 1000)
     world.complete(node, *world.claim(node))
