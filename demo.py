@@ -368,6 +368,7 @@ def act_at_rest(stage: Stage, records: Sequence[JobRecord]) -> None:
     """Search the database's files for what went through them."""
     texts = [stage.secret, *(str(stage.source / name) for name in stage.files)]
     texts += [record.result["sha256"] for record in records]
+    stage.manager.disconnect()  # Closing a file drops the locks that SQLite holds on it in the same process.
     paths = [path for path in stage.home.glob("queue.db*") if path.suffix != ".key"]
     content = b"".join(path.read_bytes() for path in paths)
     found = [text for text in texts if os.fsencode(text) in content]

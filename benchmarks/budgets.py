@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -42,25 +43,31 @@ class Comparison:
     """The rates of one run, to be looked up beside one another."""
 
     def __init__(self, rates: Sequence[Rate]) -> None:
-        self._medians = {rate.label: rate.median for rate in rates}
+        self._rates = {rate.label: rate for rate in rates}
 
     def over_bare(self, rate: Rate) -> float | None:
         """Return a rate of ours as a share of the bare loop's at the same durability."""
         label = rate.label
         way = BATCHES if label.measure == DRAIN else ""
         workers = 1 if label.measure == DRAIN else 0
-        bare = self._medians.get(Label(label.measure, BARE, _compared(label), workers, way))
-        return rate.median / bare if bare and label.system == OURS else None
+        bare = self._rates.get(Label(label.measure, BARE, _compared(label), workers, way))
+        return _ratio(rate, bare) if bare and label.system == OURS else None
 
     def over_huey(self, rate: Rate) -> tuple[float | None, bool]:
         """Return how many times Huey's rate a rate of ours is, and whether Huey was measured in this run."""
         label = rate.label
         if label.system != OURS:
             return None, False
-        measured = self._medians.get(Label(label.measure, HUEY, _compared(label), label.workers))
+        measured = self._rates.get(Label(label.measure, HUEY, _compared(label), label.workers))
+        if measured:
+            return _ratio(rate, measured), True
         earlier = HUEY_MEASURED_EARLIER.get((label.measure, _compared(label), label.workers))
-        huey = measured or earlier
-        return (rate.median / huey if huey else None), measured is not None
+        return (rate.median / earlier if earlier else None), False
+
+
+def _ratio(one: Rate, other: Rate) -> float:
+    """Return the median of the rounds' ratios: both ran within the same minute, whatever the machine did then."""
+    return statistics.median(a.rate / b.rate for a, b in zip(one.samples, other.samples, strict=True))
 
 
 def _compared(label: Label) -> str:

@@ -55,10 +55,10 @@ class Registry:
         cls = self.find(name)
         if cls is None:
             known = sorted({*self._classes, *self._bare})
-            near = did_you_mean(name, known)
-            listed = near or (f"; known are {', '.join(sorted(self._classes)[:10])}" if self._classes else "")
+            listed = f"; known are {', '.join(sorted(self._classes)[:10])}" if self._classes else ""
             raise UnknownJobClass(
-                f"no job class {name[:120]!r} is known here{listed}; name the module that defines it with --import"
+                f"no job class {name[:120]!r} is known here: name the module that defines it with --import"
+                f"{did_you_mean(name, known) or listed}"
             )
         return cls
 

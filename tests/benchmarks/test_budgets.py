@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.budgets import judge_rates, judge_readings
+from benchmarks.budgets import Comparison, judge_rates, judge_readings
 from benchmarks.latency import percentile
 from benchmarks.measure import BARE, HUEY, OURS, Contestant, Label, Rate, Reading, Sample, interleaved
 
@@ -28,6 +28,15 @@ def test_a_drain_passes_at_three_times_huey_and_reaches_its_goal_at_six_tenths_o
     rates = [rate(OURS, ours), rate(HUEY, 20), rate(BARE, 200, "100 a claim")]
     (verdict,) = judge_rates(rates)
     assert verdict.result == result
+
+
+def test_a_ratio_is_taken_within_each_round_so_that_a_slow_minute_does_not_decide() -> None:
+    ours = Rate(Label("drain", OURS, "FULL", 1), (Sample(100, 1.0, 0.5), Sample(10, 1.0, 0.5), Sample(100, 1.0, 0.5)))
+    bare = Rate(
+        Label("drain", BARE, "FULL", 1, "100 a claim"),
+        (Sample(200, 1.0, 0.5), Sample(20, 1.0, 0.5), Sample(20, 1.0, 0.5)),
+    )
+    assert Comparison([ours, bare]).over_bare(ours) == 0.5
 
 
 def test_a_figure_of_huey_from_another_day_is_called_so() -> None:

@@ -23,7 +23,7 @@ FAILING = '{"fail": "no \\u001b]0;owned\\u0007 [red]luck"}'
 pytestmark = pytest.mark.xdist_group("command line")  # one run of a node serves most of them
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def worked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a folder in which a node has run four jobs to completion and two to failure."""
     folder = tmp_path_factory.mktemp("worked")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from taskqueue import State
-from tests.node.running import House
+from taskqueue import QueueManager, State
+from tests.node.running import House, job
 
 CANARY = "kanarienvogel-7f3a9c51e2"
 
@@ -78,6 +78,12 @@ def test_no_secret_reaches_the_database_files_or_the_log(told: House) -> None:
     assert {"queue.db", "queue.db-wal", "queue.db-shm", "node-0.log", "node-1.log"} <= files.keys()
     for form in (CANARY.encode(), CANARY.encode("utf-16-le"), CANARY.encode().hex().encode()):
         assert [name for name, content in files.items() if form in content] == []
+
+
+def test_the_search_would_find_a_secret_that_was_stored_in_clear(house: House) -> None:
+    with QueueManager(f"sqlite:///{house.folder}/clear.db", encryption=False) as manager:
+        manager.push(job("Tell", {"secret": CANARY}))
+        assert [name for name, content in written(house).items() if CANARY.encode() in content]
 
 
 def test_no_key_and_no_secret_is_an_argument_or_in_the_environment_of_a_worker(told: House) -> None:

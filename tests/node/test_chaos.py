@@ -146,7 +146,8 @@ def test_forty_killed_workers_lose_no_job_and_start_none_twice(chaotic: House, j
 def test_a_node_killed_twice_loses_no_job_and_starts_none_twice(chaotic: House, jobs: int, kills: int) -> None:
     storm = Storm(chaotic, jobs)
     for number in range(kills):
-        node = chaotic.start(4, imports=("brief_jobs",), general={"log_level": "warning"})
+        # No worker is recycled, so that every one that has run a job is alive when its node is killed.
+        node = chaotic.start(4, imports=("brief_jobs",), max_jobs=10 * jobs, general={"log_level": "warning"})
         share = (number + 1) / (kills + 1) * jobs
         until(lambda share=share: storm.finished() >= share, "a share of the jobs is done", PATIENCE)  # type: ignore[misc]
         storm.kill_a_node(node)
