@@ -33,7 +33,7 @@ def draw(rates: Sequence[Rate], path: Path) -> None:
 
 
 def _draw_panel(panel: Any, measure: str, rates: Sequence[Rate]) -> None:
-    ordered = sorted(rates, key=lambda rate: (rate.label.durability == "FULL", rate.label.durability), reverse=True)
+    ordered = sorted(rates, key=_place)
     medians = [rate.median for rate in ordered]
     spread = [
         [rate.median - rate.low for rate in ordered],
@@ -45,7 +45,14 @@ def _draw_panel(panel: Any, measure: str, rates: Sequence[Rate]) -> None:
     panel.set_title(f"{measure}, jobs a second", loc="left", fontsize=10)
     panel.tick_params(labelsize=8)
     panel.margins(x=0.15)
+    panel.invert_yaxis()
     panel.spines[["top", "right"]].set_visible(False)
+
+
+def _place(rate: Rate) -> tuple[bool, bool, bool, int, str]:
+    """Return where a bar stands: NORMAL first and plain FULL last, within them ours first and the bare loop last."""
+    label = rate.label
+    return label.durability != "NORMAL", label.durability == "FULL", label.system != OURS, label.workers, label.system
 
 
 def _name(rate: Rate) -> str:

@@ -138,7 +138,7 @@ def _workers(label: Label) -> str:
 def _rate_as_json(rate: Rate, comparison: Comparison) -> dict[str, Any]:
     huey, same_run = comparison.over_huey(rate)
     return asdict(rate.label) | {
-        "median": round(rate.median, 1),
+        "median": rate.median,
         "min": round(rate.low, 1),
         "max": round(rate.high, 1),
         "cpu_us": round(rate.cpu_us, 1),

@@ -87,6 +87,12 @@ class Job:
         cls.job_class = own or f"{module_name(cls)}.{cls.__qualname__}"
         if not 0 < len(cls.job_class) <= 255:
             raise InvalidOption(f"a job class needs a name of 1 to 255 characters, got {len(cls.job_class)}; set name=")
+        cls.retry_on = _exceptions(cls, "retry_on")
+        cls.give_up_on = _exceptions(cls, "give_up_on")
+        if isinstance(cls.__dict__.get("aliases"), str):
+            raise InvalidOption(
+                f"aliases must be a list of names, got the text {cls.aliases!r}; write ({cls.aliases!r},)"
+            )
         if cls.handle is not Job.handle:
             REGISTRY.add(cls, cls.job_class, cls.__dict__.get("aliases", ()))
 
@@ -162,3 +168,13 @@ def class_options(cls: type[Job]) -> JobOptions:
     made = JobOptions(**convert_all(JobOptions, given, f"class {cls.__name__}"))
     cls._class_options = made  # type: ignore[attr-defined]
     return made
+
+
+def _exceptions(cls: type[Job], attribute: str) -> tuple[type[BaseException], ...]:
+    """Return exception types as a tuple. Checked here, because in a worker a wrong one would be a crash."""
+    given: Any = getattr(cls, attribute)
+    listed = tuple(given) if isinstance(given, (tuple, list)) else (given,)
+    for each in listed:
+        if not (isinstance(each, type) and issubclass(each, BaseException)):
+            raise InvalidOption(f"{attribute} must be exception types, got {each!r} in class {cls.__name__}")
+    return listed

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
+from taskqueue.backoff import LONGEST_DELAY
 from taskqueue.clock import SYSTEM_CLOCK, Clock, to_us
 from taskqueue.drivers.base import Driver
 from taskqueue.drivers.values import JobChanges, JobFilter, NewJob
@@ -194,6 +195,8 @@ class QueueManager:
 
     def get_performance_metrics(self, timeframe: float = 3600.0) -> dict[str, Any]:
         """Return what happened in the last ``timeframe`` seconds, over all queues and by queue, from the rollups."""
+        if not 0 < timeframe <= LONGEST_DELAY:
+            raise UsageError(f"timeframe must be seconds from 0 to {LONGEST_DELAY:.0f}, and more than 0; got {timeframe}")
         since = self._clock.now_us() - round(timeframe * 1e6)
         return performance(self._open().driver.rollups(since), timeframe)
 

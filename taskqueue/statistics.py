@@ -49,7 +49,10 @@ _ORDER = (
 
 
 def performance(rows: Sequence[RollupRow], timeframe: float) -> dict[str, Any]:
-    """Return rates, success share, mean and longest run and wait in seconds, over all queues and by queue."""
+    """Return rates, success share, mean and longest run and wait in seconds, over all queues and by queue.
+
+    Run and wait times are those of the completed jobs, as the rollups keep them.
+    """
     names = sorted({row.queue for row in rows})
     by_queue = {name: _performance([row for row in rows if row.queue == name], timeframe) for name in names}
     return {"timeframe": timeframe, **_performance(rows, timeframe), "queues": by_queue}
@@ -59,16 +62,16 @@ def _performance(rows: Sequence[RollupRow], timeframe: float) -> dict[str, Any]:
     completed = sum(row.completed for row in rows)
     failed = sum(row.failed for row in rows)
     retried = sum(row.retried for row in rows)
-    finished, runs = completed + failed, completed + failed + retried
+    finished = completed + failed
     return {
         "completed": completed,
         "failed": failed,
         "retried": retried,
         "jobs_per_second": finished / timeframe,
         "success_rate": completed / finished if finished else None,
-        "run_seconds_mean": sum(row.run_us for row in rows) / runs / 1e6 if runs else None,
+        "run_seconds_mean": sum(row.run_us for row in rows) / completed / 1e6 if completed else None,
         "run_seconds_most": max((row.run_us_most for row in rows), default=0) / 1e6,
-        "wait_seconds_mean": sum(row.wait_us for row in rows) / runs / 1e6 if runs else None,
+        "wait_seconds_mean": sum(row.wait_us for row in rows) / completed / 1e6 if completed else None,
         "wait_seconds_most": max((row.wait_us_most for row in rows), default=0) / 1e6,
     }
 

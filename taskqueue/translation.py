@@ -28,6 +28,8 @@ from taskqueue.record import Attempt, ErrorDetails, JobRecord
 from taskqueue.states import Delivery, Reason, State
 
 _DELIVERIES = {code: delivery for delivery, code in DELIVERY_CODES.items()}
+_NO_JOB = bytes(16)
+"""The nil UUID, which no job has."""
 _PENDING, _DELAYED = State.PENDING.code, State.DELAYED.code
 
 
@@ -107,7 +109,7 @@ def job_record(row: JobRow, attempts: Sequence[AttemptRow], codec: Codec) -> Job
 
 def job_filter(
     *,
-    ids: Iterable[str | UUID] = (),
+    ids: Iterable[str | UUID] | None = None,
     state: State | str | Iterable[State | str] | None = None,
     queue: str | Iterable[str] | None = None,
     job_class: str | None = None,
@@ -118,11 +120,19 @@ def job_filter(
     until: datetime | str | float | None = None,
     before: str | UUID | None = None,
 ) -> JobFilter:
-    """Return the filter that these conditions describe; raises `UsageError` for an unknown state or a wrong time."""
+    """Return the filter that these conditions describe; raises `UsageError` for an unknown state or a wrong time.
+
+    A choice that is given and empty chooses nothing: a caller's empty list must never come to mean every job.
+    """
+    wanted = tuple(parse_id(each).bytes for each in _several(ids))
+    states = tuple(_member(State, each, "state") for each in _several(state))
+    queues = tuple(_several(queue))
+    chosen = ((ids, wanted), (state, states), (queue, queues))
+    nothing = any(given is not None and not choices for given, choices in chosen)
     return JobFilter(
-        ids=tuple(parse_id(each).bytes for each in ids),
-        states=tuple(_member(State, each, "state") for each in _several(state)),
-        queues=tuple(_several(queue)),
+        ids=(_NO_JOB,) if nothing else wanted,
+        states=states,
+        queues=queues,
         job_class=job_class,
         tag=tag,
         category=category,

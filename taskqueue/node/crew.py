@@ -29,6 +29,8 @@ class CrewMember:
     pid: int = 0
     ready: bool = False
     retiring: bool = False
+    reserve: bool = False
+    """A replacement that stands ready, and is fed once the worker that it replaces has had its last job."""
     leaving: bool = False
     obituary: Obituary | None = None
     killed_token: int = 0
@@ -46,6 +48,10 @@ class CrewMember:
         return self.ready and not self.held and not self.leaving
 
     @property
+    def _serves(self) -> bool:
+        return self.ready and not (self.retiring or self.reserve or self.exclusive) and self.jobs_left > 0
+
+    @property
     def jobs_left(self) -> int:
         """Return how many more jobs the worker may be sent before it is replaced."""
         return self.max_jobs - self.jobs_sent
@@ -57,7 +63,7 @@ class CrewMember:
 
     def room_for(self, estimate_us: float) -> bool:
         """Say whether a job that will take this long should be sent to this worker now."""
-        if not self.ready or self.retiring or self.exclusive or self.jobs_left <= 0:
+        if not self._serves:
             return False
         if not self.held:
             return True
@@ -67,8 +73,7 @@ class CrewMember:
     @property
     def hungry(self) -> bool:
         """Say whether the worker is about to run out of work, so that sending it a chunk is worth the trip."""
-        usable = self.ready and not self.retiring and not self.exclusive and self.jobs_left > 0
-        return usable and self.ahead_us < AHEAD_US / 2 and len(self.held) < MOST_AHEAD
+        return self._serves and self.ahead_us < AHEAD_US / 2 and len(self.held) < MOST_AHEAD
 
 
 def enlist(index: int, now: float, max_jobs: int) -> tuple[CrewMember, list[int]]:

@@ -71,11 +71,13 @@ class Dispatcher:
         self._job_timeout_ms = round(job_timeout * 1000) if job_timeout else None
         self._lanes = driver.lanes(queues)
         self._polling = Polling(clock)
-        self._feeder = Feeder(slots, clock)
+        self._feeder = Feeder(slots, clock, self._call_supervisor)
         self._ledger = Ledger(clock)
         self._woken, self._waker = os.pipe()
-        os.set_blocking(self._woken, False)
-        os.set_blocking(self._waker, False)
+        self.attention, self._caller = os.pipe()
+        """Readable when the supervisor should look around: a worker is ready, or had its last job."""
+        for descriptor in (self._woken, self._waker, self.attention, self._caller):
+            os.set_blocking(descriptor, False)
         self._feeder.selector.register(self._woken, selectors.EVENT_READ, None)
         self._inbox: deque[Callable[[], None]] = deque()
         self._store_back_at = 0.0
@@ -113,8 +115,8 @@ class Dispatcher:
     def close(self) -> None:
         """Close what the thread used, after it has ended."""
         self._feeder.selector.close()
-        os.close(self._woken)
-        os.close(self._waker)
+        for descriptor in (self._woken, self._waker, self.attention, self._caller):
+            os.close(descriptor)
         self._driver.close()
         self._durable.close()
 
@@ -127,6 +129,10 @@ class Dispatcher:
     def fresh_wanted(self) -> bool:
         """Say whether a job waits for a worker that has run nothing yet."""
         return self._feeder.wants_fresh
+
+    def _call_supervisor(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._caller, b"!")
 
     # --- told by the supervisor ------------------------------------------------------------------------------
 
@@ -218,6 +224,7 @@ class Dispatcher:
     def _understand(self, member: CrewMember, message: Any) -> None:
         if isinstance(message, tuple):
             member.ready = True
+            self._call_supervisor()
         else:
             self._take_in(member, message)
 

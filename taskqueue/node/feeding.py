@@ -23,9 +23,10 @@ LOOK_FOR_HOSTAGES_EVERY = 0.01
 class Feeder:
     """The claimed jobs that wait for a worker, the workers, and what each of them holds."""
 
-    def __init__(self, slots: Slots, clock: Clock) -> None:
+    def __init__(self, slots: Slots, clock: Clock, call_supervisor: Callable[[], None]) -> None:
         self._slots = slots
         self._clock = clock
+        self._call_supervisor = call_supervisor
         self._look_at = 0.0
         self._token = 0
         self.pacing = Pacing()
@@ -146,7 +147,10 @@ class Feeder:
         member.tickets.issue(tokens)
         member.held.update(zip(tokens, chunk, strict=True))
         member.ahead_us += self._load_of(chunk)
+        left = member.jobs_left
         member.jobs_sent += len(chunk)
+        if left > member.max_jobs // 2 >= member.jobs_left or member.jobs_left <= 0:
+            self._call_supervisor()  # It is time to think of a replacement, or to let it take over.
         self.watch(member)
         return chunk
 

@@ -22,6 +22,8 @@ from taskqueue.node.tally import Tally
 KILL_AFTER = 1.0
 """Seconds that a handler has between its timeout, raised as an exception, and the end of its process."""
 START_WITHIN = 60.0
+IN_RESERVE = 2.0
+"""Seconds that a replacement stands by for the last jobs of a worker; where they do not come it takes over."""
 MEASURE_EVERY = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
 
@@ -122,7 +124,10 @@ class Pool:
     def _bury(self, member: CrewMember) -> None:
         # Its slot is evidence until the dispatcher has read it: no other worker may write there before.
         self._mourned.append(member)
-        self._replacing = {old: new for old, new in self._replacing.items() if member.index not in (old, new)}
+        heir = self._members.get(self._replacing.pop(member.index, -1))
+        if heir is not None:
+            heir.reserve = False
+        self._replacing = {old: new for old, new in self._replacing.items() if new != member.index}
         self._dispatcher.post(self._dispatcher.bury, member)
 
     def _template_died(self) -> None:
@@ -188,21 +193,34 @@ class Pool:
             why = self._limits.overstepped(member, now, memory)
             if why is not None:
                 self._start_replacing(member, why)
-        if self._dispatcher.fresh_wanted and not self._replacing:
+            elif self._limits.nearly_used_up(member, now) or member.jobs_left <= 0:
+                self._start_replacing(member, f"{self._limits.max_jobs} jobs", in_reserve=True)
+        if self._dispatcher.fresh_wanted:
+            self._find_fresh()
+
+    def _find_fresh(self) -> None:
+        """Make a worker that has run nothing yet available: one in reserve, or a replacement for the least busy one."""
+        for new in self._replacing.values():
+            self._members[new].reserve = False
+        if not self._replacing:
             staying = [member for member in self.members if not member.retiring]
             tired = [member for member in staying if member.ready and not member.fresh]
             if tired and not any(member.fresh for member in staying):
                 self._start_replacing(min(tired, key=lambda member: len(member.held)), "a job wants a fresh one")
 
-    def _start_replacing(self, member: CrewMember, why: str) -> None:
+    def _start_replacing(self, member: CrewMember, why: str, *, in_reserve: bool = False) -> None:
         successor = self._spawn()
         if successor is not None:
+            successor.reserve = in_reserve
             _logger.debug("worker %d is replaced after %s", member.pid, why)
             self._replacing[member.index] = successor.index
 
     def _finish_replacing(self) -> None:
         for old, new in list(self._replacing.items()):
-            if self._members[new].ready:
+            heir = self._members[new]
+            waited = self._clock.monotonic() - heir.spawned_at >= IN_RESERVE
+            if heir.ready and (not heir.reserve or waited or self._members[old].jobs_left <= 0):
+                heir.reserve = False
                 del self._replacing[old]
                 self._pause = _FIRST_PAUSE
                 # Noted here at once: until the dispatcher has heard, it would look as if it still had to be replaced.

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from taskqueue.node.crew import CrewMember
 
-LOOK_AHEAD = 16
-"""A replacement is started when this many jobs are left, so that it stands ready when the old worker leaves."""
+HEAD_START = 0.25
+"""Seconds before the last job at which a replacement is started, so that it stands ready when the old worker leaves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +20,15 @@ class Limits:
 
     def overstepped(self, member: CrewMember, now: float, private_bytes: int | None) -> str | None:
         """Return which limit a worker has reached, in words for the log, or None."""
-        if self.max_jobs is not None and member.jobs_left <= min(LOOK_AHEAD, self.max_jobs // 10):
-            return f"{member.jobs_sent} jobs"
         if self.life is not None and now - member.spawned_at >= self.life:
             return f"{now - member.spawned_at:.0f} s of life"
         if private_bytes is not None and private_bytes > self.memory:
             return f"{private_bytes / 1024**2:.0f} MB of memory"
         return None
+
+    def nearly_used_up(self, member: CrewMember, now: float) -> bool:
+        """Say whether a worker will have had its last job within `HEAD_START` at the pace that it had so far."""
+        if self.max_jobs is None or member.fresh:
+            return False
+        pace = member.jobs_sent / max(now - member.spawned_at, 0.001)
+        return member.jobs_left <= pace * HEAD_START

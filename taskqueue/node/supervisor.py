@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -240,11 +241,13 @@ class RunningNode:
 
     def _sleep(self, seconds: float) -> None:
         """Wait for the template, a signal, or the next tick."""
-        waiting: list[int | Channel] = [self._signals.reader]
+        waiting: list[int | Channel] = [self._signals.reader, self._dispatcher.attention]
         if self._pool.nursery is not None:
             waiting.append(self._pool.nursery.channel)
         select.select(waiting, [], [], seconds)
         self._signals.drain()
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._dispatcher.attention, 4096)
 
     # --- stop ------------------------------------------------------------------------------------------------
 

@@ -365,13 +365,12 @@ class House:
         return [Line(UUID(each.pop("job")), **each) for each in found]
 
     def started(self, handle: JobHandle | None = None) -> list[Line]:
-        return [
-            line for line in self.lines if line.what == "start" and (handle is None or line.job == handle.id)
-        ]
+        return [line for line in self.lines if line.what == "start" and (handle is None or line.job == handle.id)]
 
     def await_start(self, handle: JobHandle, times: int = 1) -> Line:
         found: list[Line] = until(
-            lambda: len(self.started(handle)) >= times and self.started(handle), f"job {handle.id} started {times} times"
+            lambda: len(self.started(handle)) >= times and self.started(handle),
+            f"job {handle.id} started {times} times",
         )
         return found[times - 1]
 

@@ -61,9 +61,7 @@ def told(house: House) -> House:
 
 def written(house: House) -> dict[str, bytes]:
     """Return what was written to files: the database with its log and index, and the logs."""
-    return {
-        path.name: path.read_bytes() for path in house.folder.iterdir() if path.is_file() and path.suffix != ".py"
-    }
+    return {path.name: path.read_bytes() for path in house.folder.iterdir() if path.is_file() and path.suffix != ".py"}
 
 
 def test_no_secret_reaches_the_database_files_or_the_log(told: House) -> None:
@@ -73,7 +71,9 @@ def test_no_secret_reaches_the_database_files_or_the_log(told: House) -> None:
         ).await_start()
     records = told.manager.wait_for(told.ids_of("Tell", State.COMPLETED, State.FAILED, expected=len(HOWS)), 30)
     assert sorted(record.state for record in records) == [State.COMPLETED] * 2 + [State.FAILED] * 3
-    assert {record.error.message for record in records if record.error and record.error.type == "ValueError"} == {CANARY}
+    assert {record.error.message for record in records if record.error and record.error.type == "ValueError"} == {
+        CANARY
+    }
     files = written(told)
     assert {"queue.db", "queue.db-wal", "queue.db-shm", "node-0.log", "node-1.log"} <= files.keys()
     for form in (CANARY.encode(), CANARY.encode("utf-16-le"), CANARY.encode().hex().encode()):

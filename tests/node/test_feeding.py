@@ -23,7 +23,7 @@ class Kitchen:
         self.clock = MovableClock()
         self.slots = Slots.create(8)
         stack.callback(self.slots.close)
-        self.feeder = Feeder(self.slots, self.clock)
+        self.feeder = Feeder(self.slots, self.clock, lambda: None)
         stack.callback(self.feeder.selector.close)
         self.recorded: list[bytes] = []
         self.may_start = True

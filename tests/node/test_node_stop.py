@@ -95,9 +95,7 @@ def test_jobs_that_were_claimed_and_not_started_go_back_at_once(house: House) ->
 
 def test_a_signal_while_the_job_modules_are_imported_stops_the_node(house: House) -> None:
     (house.folder / "slow_jobs.py").write_text(
-        "import os, time\n"
-        "open('importing', 'w').close()\n"
-        "while not os.path.exists('go'): time.sleep(0.01)\n"
+        "import os, time\nopen('importing', 'w').close()\nwhile not os.path.exists('go'): time.sleep(0.01)\n"
     )
     node = house.start(imports=("slow_jobs",))
     until(lambda: (house.folder / "importing").exists(), "the import has begun")

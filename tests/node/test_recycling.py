@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taskqueue.node.recycling import LOOK_AHEAD, Limits
+from taskqueue.node.recycling import HEAD_START, Limits
 from tests.node.making import enlisted
 
 MB = 1024**2
@@ -21,17 +21,26 @@ def test_a_worker_within_all_limits_stays() -> None:
     assert overstepped(limits, sent=900, age=3599.9, memory=50 * MB) is None
 
 
-def test_a_replacement_is_wanted_while_a_few_jobs_are_left() -> None:
-    limits = Limits(max_jobs=1000, life=None, memory=50 * MB)
-    assert overstepped(limits, sent=1000 - LOOK_AHEAD - 1) is None
-    assert overstepped(limits, sent=1000 - LOOK_AHEAD) == f"{1000 - LOOK_AHEAD} jobs"
+def nearly_used_up(most: int | None, *, sent: int, age: float) -> bool:
+    with enlisted(max_jobs=most or 10**9) as worker:
+        worker.member.spawned_at, worker.member.jobs_sent = 100.0, sent
+        return Limits(max_jobs=most, life=None, memory=50 * MB).nearly_used_up(worker.member, 100.0 + age)
 
 
-@pytest.mark.parametrize("most", [1, 2, 5, 9])
-def test_under_a_small_limit_a_worker_is_used_to_the_last_job(most: int) -> None:
-    limits = Limits(max_jobs=most, life=None, memory=50 * MB)
-    assert overstepped(limits, sent=most - 1) is None
-    assert overstepped(limits, sent=most) is not None
+def test_a_replacement_is_started_a_head_start_before_the_last_job_at_the_pace_so_far() -> None:
+    pace = 100  # jobs a second
+    left = int(pace * HEAD_START)
+    assert not nearly_used_up(1000, sent=1000 - left - 10, age=(1000 - left - 10) / pace)
+    assert nearly_used_up(1000, sent=1000 - left + 10, age=(1000 - left + 10) / pace)
+
+
+def test_a_worker_that_uses_its_jobs_up_in_no_time_is_replaced_from_the_first_on() -> None:
+    assert nearly_used_up(1000, sent=500, age=0.02)
+
+
+def test_a_worker_without_a_limit_or_without_a_job_is_not_used_up() -> None:
+    assert not nearly_used_up(None, sent=10**6, age=1.0)
+    assert not nearly_used_up(1, sent=0, age=0.0)
 
 
 def test_a_worker_is_replaced_at_the_end_of_its_life() -> None:

@@ -8,7 +8,15 @@ import signal
 import pytest
 
 from taskqueue.drivers.values import CRASH_LIMIT, ClaimedJob, Ending
-from taskqueue.node.settlement import CRASHED_AGAIN_DELAY, Death, Obituary, is_suspect, of_finished, of_running, sort_out
+from taskqueue.node.settlement import (
+    CRASHED_AGAIN_DELAY,
+    Death,
+    Obituary,
+    is_suspect,
+    of_finished,
+    of_running,
+    sort_out,
+)
 from taskqueue.states import Reason, Verb
 from tests.node.making import AT_MOST_ONCE, NOW_US, claimed_job, glance
 
@@ -60,9 +68,7 @@ def test_a_job_that_was_taken_back_before_the_death_is_nobodys() -> None:
     assert not fates.unstarted
 
 
-@pytest.mark.parametrize(
-    ("ran", "finished", "unread"), list(itertools.product((False, True), (0, 1, 3), (0, 1, 3)))
-)
+@pytest.mark.parametrize(("ran", "finished", "unread"), list(itertools.product((False, True), (0, 1, 3), (0, 1, 3))))
 def test_each_job_that_a_dead_worker_held_has_one_fate(ran: bool, finished: int, unread: int) -> None:
     tokens = range(11, 11 + finished + int(ran) + unread)
     held = {token: claimed_job() for token in tokens}

@@ -59,7 +59,7 @@ def test_the_payload_maps_the_names_of_the_arguments_to_their_values() -> None:
 def test_arguments_that_do_not_fit_are_refused_when_the_job_is_made(
     args: tuple[int, ...], keywords: dict[str, int]
 ) -> None:
-    with pytest.raises(InvalidOption, match=r"add\(first: .*\) cannot be called so: "):
+    with pytest.raises(InvalidOption, match=r"^add\(first: .* cannot be called so: "):
         add.job(*args, **keywords)
 
 

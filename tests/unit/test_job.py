@@ -209,14 +209,15 @@ def test_a_name_that_no_column_holds_is_refused() -> None:
 
 
 @pytest.mark.parametrize("attribute", ["retry_on", "give_up_on"])
-@pytest.mark.parametrize("wrong", ["ValueError", [ValueError], (ValueError, "OSError"), (int,), 5])
+@pytest.mark.parametrize("wrong", ["ValueError", [int], (ValueError, "OSError"), (int,), 5, ValueError("x")])
 def test_what_is_no_exception_cannot_be_retried_on(attribute: str, wrong: Any) -> None:
     with pytest.raises(InvalidOption, match=f"{attribute} must be"):
         type("Picky", (Job,), {"name": "tests.unit.Picky", "handle": Mail.handle, attribute: wrong})
 
 
-def test_a_single_exception_may_be_retried_on() -> None:
-    made: Any = type("Picky", (Job,), {"name": "tests.unit.Picky1", "handle": Mail.handle, "retry_on": OSError})
+@pytest.mark.parametrize("given", [OSError, [OSError], (OSError,)])
+def test_a_single_exception_may_be_retried_on(given: Any) -> None:
+    made: Any = type("Lenient", (Job,), {"name": "tests.unit.Lenient", "handle": Mail.handle, "retry_on": given})
     assert made.retry_on == (OSError,)
 
 
