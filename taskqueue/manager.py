@@ -196,7 +196,7 @@ class QueueManager:
     def get_performance_metrics(self, timeframe: float = 3600.0) -> dict[str, Any]:
         """Return what happened in the last ``timeframe`` seconds, over all queues and by queue, from the rollups."""
         if not 0 < timeframe <= LONGEST_DELAY:
-            raise UsageError(f"timeframe must be seconds from 0 to {LONGEST_DELAY:.0f}, and more than 0; got {timeframe}")
+            raise UsageError(f"timeframe must be more than 0 and at most {LONGEST_DELAY:.0f} seconds, got {timeframe}")
         since = self._clock.now_us() - round(timeframe * 1e6)
         return performance(self._open().driver.rollups(since), timeframe)
 

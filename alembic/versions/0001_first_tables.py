@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import mysql
 
 from taskqueue.drivers.tables import Id
 
@@ -19,17 +18,15 @@ depends_on = None
 
 
 def name(length: int = 64) -> sa.types.TypeEngine[str]:
-    return sa.String(length).with_variant(
-        mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
-    )
+    return sa.String(length).with_variant(sa.String(length, collation="utf8mb4_bin"), "mysql", "mariadb")
 
 
 def blob() -> sa.types.TypeEngine[bytes]:
-    return sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
+    return sa.LargeBinary().with_variant(sa.LargeBinary(2**32 - 1), "mysql", "mariadb")
 
 
 def binary(length: int) -> sa.types.TypeEngine[bytes]:
-    return sa.LargeBinary(length).with_variant(mysql.VARBINARY(length), "mysql", "mariadb")
+    return sa.LargeBinary(length).with_variant(sa.VARBINARY(length), "mysql", "mariadb")
 
 
 def counted(column: str, kind: type[sa.types.TypeEngine[int]] = sa.Integer) -> sa.Column[int]:

@@ -7,7 +7,7 @@ positional parameters. Values are handed over as they are: only types that need 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import chain
 from operator import itemgetter
@@ -17,6 +17,8 @@ from sqlalchemy import Dialect
 from sqlalchemy.sql import ClauseElement
 
 Row = tuple[Any, ...]
+Bind = Callable[[Iterable[Any]], list[Any]]
+"""Turns values into the form that the database's driver binds fastest."""
 
 
 class Prepared:
@@ -51,39 +53,50 @@ def prepare(statement: ClauseElement, dialect: Dialect) -> Prepared:
 
 
 class PreparedBatch:
-    """A statement over a list of rows, compiled for a few lengths.
+    """A statement over a list of rows, in a few lengths.
 
     One statement over 100 rows costs half of the same statement run 100 times: what it opens it opens once. A list is
-    filled up to the next length with rows of nulls, which the statement must pass over.
+    cut into pieces of these lengths, the longest first. Only the texts for one row and for two are compiled, when they
+    are first needed; what the second row adds is repeated for the others.
     """
 
-    LENGTHS: Final = (1, 8, 32, 128)
+    LENGTHS: Final = (128, 64, 32, 16, 8, 4, 2, 1)
 
-    __slots__ = ("_build", "_dialect", "_texts", "_width")
+    __slots__ = ("_bind", "_build", "_dialect", "_fields", "_texts")
 
-    def __init__(self, build: Callable[[int], ClauseElement], dialect: Dialect, fields: Sequence[str]) -> None:
+    def __init__(
+        self, build: Callable[[int], ClauseElement], dialect: Dialect, fields: Sequence[str], bind: Bind = list
+    ) -> None:
         self._build = build
         self._dialect = dialect
-        self._width = len(fields)
+        self._fields = fields
+        self._bind = bind
         self._texts: dict[int, str] = {}
-        expected = [f"{name}_{row}" for row in range(2) for name in fields]
-        if list(Prepared(build(2), dialect).names) != expected:
-            raise ValueError("the parameters of a batch must come row by row, in the order of its fields")
 
     def run(self, cursor: Any, rows: Sequence[Row]) -> int:
         """Run the statement over all of ``rows`` and return how many rows it changed."""
-        changed = 0
-        for start in range(0, len(rows), self.LENGTHS[-1]):
-            part = rows[start : start + self.LENGTHS[-1]]
-            length = next(length for length in self.LENGTHS if length >= len(part))
-            values = list(chain.from_iterable(part))
-            values += [None] * ((length - len(part)) * self._width)
-            cursor.execute(self._text(length), values)
+        texts = self._texts or self._compile()
+        changed = start = 0
+        while start < len(rows):
+            length = next(length for length in self.LENGTHS if length <= len(rows) - start)
+            values = self._bind(chain.from_iterable(rows[start : start + length]))
+            cursor.execute(texts[length], values)
             changed += cursor.rowcount
+            start += length
         return changed
 
-    def _text(self, length: int) -> str:
-        text = self._texts.get(length)
-        if text is None:
-            text = self._texts[length] = Prepared(self._build(length), self._dialect).sql
-        return text
+    def text(self, length: int) -> str:
+        """Return the statement for one of the lengths."""
+        return (self._texts or self._compile())[length]
+
+    def _compile(self) -> dict[int, str]:
+        one, two = (Prepared(self._build(rows), self._dialect) for rows in (1, 2))
+        if list(two.names) != [f"{name}_{row}" for row in range(2) for name in self._fields]:
+            raise ValueError("the parameters of a batch must come row by row, in the order of its fields")
+        pairs = enumerate(zip(one.sql, two.sql, strict=False))
+        at = next((position for position, (left, right) in pairs if left != right), len(one.sql))
+        added = two.sql[at : at + len(two.sql) - len(one.sql)]
+        if one.sql[:at] + added + one.sql[at:] != two.sql:
+            raise ValueError("a second row must only add to the text of a batch")
+        self._texts = {length: one.sql[:at] + added * (length - 1) + one.sql[at:] for length in self.LENGTHS}
+        return self._texts

@@ -17,6 +17,7 @@ from taskqueue.drivers.kept import Kept, KeptConnections
 from taskqueue.drivers.lanes import in_turn
 from taskqueue.drivers.prepared import PreparedBatch, prepare
 from taskqueue.drivers.sql import SQLDriver
+from taskqueue.drivers.sqlite_binding import bindable
 from taskqueue.drivers.sqlite_errors import Translating, is_busy
 from taskqueue.drivers.sqlite_files import Location, create_file, fault_of, locate
 from taskqueue.drivers.statements import claiming, control, finishing, pushing
@@ -72,7 +73,9 @@ class SQLiteDriver(SQLDriver):
         dialect.cte_follows_insert = True
         self._insert_job = prepare(pushing.insert_job(dialect.name), dialect)
         self._job_values = self._insert_job.picker(NewJob._fields)
-        self._insert_jobs = PreparedBatch(partial(pushing.insert_jobs, dialect=dialect.name), dialect, NewJob._fields)
+        self._insert_jobs = PreparedBatch(
+            partial(pushing.insert_jobs, dialect=dialect.name), dialect, NewJob._fields, bindable
+        )
         self._insert_lane = prepare(pushing.insert_lane(dialect.name), dialect).sql
         self._insert_tag = prepare(pushing.insert_tag(dialect.name), dialect).sql
         self._lanes_with_work = prepare(claiming.LANES_WITH_WORK, dialect).sql
@@ -82,7 +85,7 @@ class SQLiteDriver(SQLDriver):
         self._record_start = prepare(finishing.RECORD_START, dialect)
         self._start_values = self._record_start.picker(("job", "held", "node", "now"))
         self._keeping = prepare(control.QUEUES_KEEPING_PAYLOADS, dialect).sql
-        self._finisher = Finisher(dialect)
+        self._finisher = Finisher(dialect, bindable)
 
     # --- connections ----------------------------------------------------------------------------------------
 
@@ -194,7 +197,7 @@ class SQLiteDriver(SQLDriver):
             self.push_many((job,), (tags,) if tags else ())
             return
         with Translating(self._location.path), self._use() as kept:
-            raw, sql, values = kept.raw, self._insert_job.sql, self._job_values(job)
+            raw, sql, values = kept.raw, self._insert_job.sql, bindable(self._job_values(job))
             try:
                 raw.execute(sql, values)
             except sqlite3.OperationalError as error:
@@ -221,7 +224,7 @@ class SQLiteDriver(SQLDriver):
             self._insert_jobs.run(cursor, jobs)
             return
         for job, labels in zip(jobs, tags, strict=True):
-            cursor.execute(self._insert_job.sql, self._job_values(job))
+            cursor.execute(self._insert_job.sql, bindable(self._job_values(job)))
             if labels and cursor.rowcount == 1:
                 cursor.executemany(self._insert_tag, [(label, job.id) for label in dict.fromkeys(labels)])
 

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from sqlalchemy.exc import DBAPIError
 
-from taskqueue.drivers.sqlite_files import fault_of, read_only
+from taskqueue.drivers.sqlite_files import fault_of, not_ours, read_only
 from taskqueue.drivers.verbs.pushing import duplicate
 from taskqueue.errors import DatabaseBusy, DatabaseUnreachable, SchemaError, StorageFull, StoreError
 
@@ -42,7 +42,9 @@ def translated(error: BaseException, path: Path | None) -> Exception | None:
         return read_only(path)
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return DatabaseBusy(f"{where} is locked by another process")
-    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB):
+    if code == sqlite3.SQLITE_NOTADB:
+        return not_ours(path)
+    if code == sqlite3.SQLITE_CANTOPEN:
         return (fault_of(path) if path else None) or DatabaseUnreachable(f"{where} cannot be opened: {cause}")
     if code == sqlite3.SQLITE_CORRUPT:
         return StoreError(f"{where} is damaged: stop every node and restore it from a backup")

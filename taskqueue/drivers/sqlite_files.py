@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 from taskqueue.errors import ConfigurationError, SchemaError, StoreError, TaskQueueError
 
-_MAGIC = b"SQLite format 3\x00"
+_SMALLEST = 512
+"""Bytes of the smallest database; SQLite would take a shorter file for an empty one and write over it."""
 _numbers = count(1)
 
 
@@ -59,7 +60,11 @@ def create_file(path: Path) -> None:
 
 
 def fault_of(path: Path) -> TaskQueueError | None:
-    """Return what is wrong with a path, as an error with one sentence, or None where nothing can be seen."""
+    """Return what is wrong with a path, as an error with one sentence, or None where nothing can be seen.
+
+    Never opens the file: to close it again would drop every lock that this process holds on it (POSIX locks belong to
+    the process), and the next one to leave the database would delete its log under us, with acknowledged jobs in it.
+    """
     folder = path.parent
     if not folder.is_dir():
         return ConfigurationError(
@@ -73,15 +78,14 @@ def fault_of(path: Path) -> TaskQueueError | None:
         return SchemaError(f"{path} does not exist: run `worker db:upgrade` to create the database")
     if not os.access(path, os.R_OK):
         return StoreError(f"{path} cannot be read: give this user the rights to the file and its folder")
-    if not _looks_like_a_database(path):
-        return ConfigurationError(f"{path} is not an SQLite database; it was not touched: name another path in DB_PATH")
+    if 0 < path.stat().st_size < _SMALLEST:
+        return not_ours(path)
     return None
 
 
-def _looks_like_a_database(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(len(_MAGIC))
-    return head in (b"", _MAGIC)
+def not_ours(path: Path | None) -> ConfigurationError:
+    """Return the error for a file that is no database at all."""
+    return ConfigurationError(f"{path} is not an SQLite database; it was not touched: name another path in DB_PATH")
 
 
 def read_only(path: Path | None) -> StoreError:

@@ -11,6 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    BINARY,
+    UUID,
+    VARBINARY,
     BigInteger,
     CheckConstraint,
     Column,
@@ -29,7 +32,6 @@ from sqlalchemy import (
     literal_column,
     text,
 )
-from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.types import TypeEngine
 
 from taskqueue.states import State
@@ -43,6 +45,10 @@ FAILED = State.FAILED.code
 CANCELLED = State.CANCELLED.code
 
 
+_LONG = 2**32 - 1
+"""The length in bytes that asks for the longest of the types where a server has several."""
+
+
 class Id(TypeDecorator[bytes]):
     """A UUID as 16 bytes: native where the database has the type, binary elsewhere."""
 
@@ -52,9 +58,9 @@ class Id(TypeDecorator[bytes]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """Return the column type for ``dialect``."""
         if dialect.name == "postgresql":
-            return dialect.type_descriptor(postgresql.UUID(as_uuid=False))
+            return dialect.type_descriptor(UUID(as_uuid=False))
         if dialect.name in ("mysql", "mariadb"):
-            return dialect.type_descriptor(mysql.BINARY(16))
+            return dialect.type_descriptor(BINARY(16))
         return dialect.type_descriptor(LargeBinary(16))
 
     def process_bind_param(self, value: bytes | None, dialect: Dialect) -> Any:
@@ -72,13 +78,11 @@ class Id(TypeDecorator[bytes]):
 
 def _name(length: int = 64) -> String:
     """Return a type for short names, compared by their bytes on every database."""
-    return String(length).with_variant(
-        mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
-    )
+    return String(length).with_variant(String(length, collation="utf8mb4_bin"), "mysql", "mariadb")
 
 
 def _blob() -> TypeEngine[bytes]:
-    return LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
+    return LargeBinary().with_variant(LargeBinary(_LONG), "mysql", "mariadb")
 
 
 def _in_state(code: int) -> ColumnElement[bool]:
@@ -114,7 +118,7 @@ def _identity() -> list[Column[Any]]:
         Column("tags", Text),
         Column("category", _name()),
         Column("key_id", String(32), nullable=False),
-        Column("unique_key", LargeBinary(32).with_variant(mysql.VARBINARY(32), "mysql", "mariadb")),
+        Column("unique_key", LargeBinary(32).with_variant(VARBINARY(32), "mysql", "mariadb")),
         Column("batch_id", Id),
         Column("node_id", BigInteger),
         Column("started_at", Microseconds),
@@ -285,7 +289,7 @@ keys = Table(
     metadata,
     Column("key_id", String(32), primary_key=True),
     Column("state", String(12), nullable=False),
-    Column("check_value", LargeBinary(8).with_variant(mysql.VARBINARY(8), "mysql", "mariadb"), nullable=False),
+    Column("check_value", LargeBinary(8).with_variant(VARBINARY(8), "mysql", "mariadb"), nullable=False),
     Column("created_at", Microseconds, nullable=False),
     Column("retired_at", Microseconds),
 )
@@ -294,7 +298,7 @@ installation = Table(
     "tq_installation",
     metadata,
     Column("id", Id, primary_key=True),
-    Column("salt", LargeBinary(16).with_variant(mysql.VARBINARY(16), "mysql", "mariadb"), nullable=False),
+    Column("salt", LargeBinary(16).with_variant(VARBINARY(16), "mysql", "mariadb"), nullable=False),
     Column("created_at", Microseconds, nullable=False),
 )
 """One row: who this database is (so that a session of another one is noticed) and the salt for passphrases."""

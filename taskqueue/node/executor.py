@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import marshal
 import signal
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
 from typing import Any
@@ -21,6 +24,8 @@ from taskqueue.states import Reason, Verb
 
 _LONGEST_MESSAGE = 8_192
 _LONGEST_TRACEBACK = 32_768
+_AGAIN_AFTER = 0.001
+_held = threading.Event()
 _SCALARS = (str, bytes, int, float, bool, type(None))
 
 
@@ -115,7 +120,20 @@ def install_alarm() -> None:
 
 
 def _raise_timed_out(_signal: int, _frame: FrameType | None) -> None:
+    if _held.is_set():
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_AFTER)
+        return
     raise JobTimedOut("the job's timeout is over")
+
+
+@contextmanager
+def alarm_held() -> Iterator[None]:
+    """Put the alarm off for a moment in which an exception would tear something apart. In the main thread only."""
+    _held.set()
+    try:
+        yield
+    finally:
+        _held.clear()
 
 
 def _drop_alarm() -> None:

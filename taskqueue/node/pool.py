@@ -18,7 +18,10 @@ from taskqueue.node.recycling import Limits
 from taskqueue.node.settlement import Death, Obituary
 from taskqueue.node.slots import Slots
 from taskqueue.node.tally import Tally
+from taskqueue.node.worker import REPORT_NOW
 
+REPORT_AFTER = 0.02
+"""Seconds for which a job may run while outcomes of earlier ones wait in its worker."""
 KILL_AFTER = 1.0
 """Seconds that a handler has between its timeout, raised as an exception, and the end of its process."""
 START_WITHIN = 60.0
@@ -246,9 +249,12 @@ class Pool:
     # --- timeouts --------------------------------------------------------------------------------------------
 
     def _enforce_timeouts(self) -> None:
+        """Kill who ignores the end of a job's time; have outcomes sent that wait behind a long job."""
         now = self._clock.monotonic()
         for member in self.members:
             glance = self._slots.glance(member.index)
+            if glance.token and glance.done > glance.reported and now - glance.started / 1e9 >= REPORT_AFTER:
+                self._signal(member, REPORT_NOW)
             late = glance.token and glance.deadline and now - glance.deadline / 1e9 >= KILL_AFTER
             if late and member.killed_token != glance.token:
                 member.killed_token = glance.token
@@ -260,8 +266,11 @@ class Pool:
                 self._kill(member)
 
     def _kill(self, member: CrewMember) -> None:
+        self._signal(member, signal.SIGKILL)
+
+    def _signal(self, member: CrewMember, number: int) -> None:
         if self.nursery is not None and member.pid:
-            self.nursery.kill(member.pid, signal.SIGKILL)
+            self.nursery.kill(member.pid, number)
 
 
 def _cause(member: CrewMember) -> Death:

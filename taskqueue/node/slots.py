@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _WORDS = 8
-TOKEN, STARTED, DEADLINE, DONE, JOBS = range(5)
+TOKEN, STARTED, DEADLINE, DONE, JOBS, REPORTED = range(6)
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the file made there has no name
 
 
@@ -23,7 +23,7 @@ class Glance:
     """What a worker was doing when its slot was read; times in nanoseconds of the monotonic clock.
 
     ``token`` is the job it runs, 0 for none; ``deadline`` is 0 where the job has no timeout; every token up to ``done``
-    has finished or was never started by this worker.
+    has finished or was never started by this worker, and the outcomes of those up to ``reported`` have been sent.
     """
 
     token: int
@@ -31,6 +31,7 @@ class Glance:
     deadline: int
     done: int
     jobs: int
+    reported: int = 0
 
 
 class Slots:
@@ -65,7 +66,7 @@ class Slots:
         words = self.of(index)
         while True:
             token = words[TOKEN]
-            seen = Glance(token, words[STARTED], words[DEADLINE], words[DONE], words[JOBS])
+            seen = Glance(token, words[STARTED], words[DEADLINE], words[DONE], words[JOBS], words[REPORTED])
             if words[TOKEN] == token:  # Otherwise the worker went on to its next job while we read.
                 return seen
 

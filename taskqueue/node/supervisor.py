@@ -30,6 +30,7 @@ BUSY_TICK, IDLE_TICK = 0.05, 0.25
 LEAVE_WITHIN, GONE_WITHIN = 2.0, 5.0
 SPARE_SLOTS = 4
 """Room for workers that are about to leave while their replacements stand ready."""
+MOST_PER_CORE = 4
 EVERY_QUEUE = "*"
 
 _logger = logging.getLogger("taskqueue.node")
@@ -186,6 +187,10 @@ class RunningNode:
             "node %d (%s, pid %d) serves %s with %d worker(s) on %s",
             self._node_id, identity.name, os.getpid(), served, worker.workers, driver.describe(),
         )  # fmt: skip
+
+        cores = os.cpu_count() or 1
+        if worker.workers > MOST_PER_CORE * cores:
+            _logger.warning("%d workers share %d core(s): jobs that compute will take turns", worker.workers, cores)
 
     def _classes(self) -> tuple[str, ...]:
         return self._pool.nursery.classes if self._pool.nursery is not None else ()

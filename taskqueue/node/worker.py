@@ -18,9 +18,9 @@ from typing import Any
 from taskqueue.clock import SYSTEM_CLOCK
 from taskqueue.drivers.values import ClaimedJob
 from taskqueue.node import tickets
-from taskqueue.node.executor import Executor, install_alarm
+from taskqueue.node.executor import Executor, alarm_held, install_alarm
 from taskqueue.node.outcome import COMPLETED, Outcome
-from taskqueue.node.slots import DEADLINE, DONE, JOBS, STARTED, TOKEN
+from taskqueue.node.slots import DEADLINE, DONE, JOBS, REPORTED, STARTED, TOKEN
 from taskqueue.node.wire import Channel
 from taskqueue.payload import Codec
 from taskqueue.registry import REGISTRY
@@ -28,6 +28,9 @@ from taskqueue.states import Verb
 
 FLUSH_AFTER_NS = 2_000_000
 """A finished job's outcome waits at most 2 ms for others before it is sent."""
+
+REPORT_NOW = signal.SIGURG
+"""What a worker in a long job is sent while outcomes of earlier ones wait; a process without a handler ignores it."""
 
 _PR_SET_PDEATHSIG = 1
 _logger = logging.getLogger("taskqueue.worker")
@@ -60,6 +63,12 @@ class Worker:
     def leave(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
         """Leave after the current job."""
         self._leaving = True
+
+    def report(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
+        """Send the outcomes that wait, in the midst of a job that takes long."""
+        if self._slot[TOKEN]:  # Otherwise no handler runs, and the loop itself is about to send them.
+            with alarm_held():
+                self._flush()
 
     def work(self) -> None:
         """Run jobs until the node says to leave or is gone."""
@@ -109,6 +118,7 @@ class Worker:
             self._outcomes = []
         while self._channel.flush():
             select.select([], [self._channel], [])
+        self._slot[REPORTED] = self._slot[DONE]
 
     def _fetch(self, token: int) -> ClaimedJob:
         """Return the job of a ticket. Jobs before it were taken back by the dispatcher and are passed over."""
@@ -133,6 +143,7 @@ def run_worker(parts: WorkerParts) -> int:
     worker = Worker(parts)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, worker.leave)
+    signal.signal(REPORT_NOW, worker.report)
     install_alarm()
     try:
         worker.work()

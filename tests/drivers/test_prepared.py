@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, bindparam, select, update
+from sqlalchemy import Column, Delete, Integer, MetaData, Table, bindparam, delete, select, update
 from sqlalchemy.engine.default import DefaultDialect
 
 from taskqueue.drivers.prepared import Prepared, PreparedBatch
@@ -29,4 +29,12 @@ def test_a_batch_whose_parameters_come_in_another_order_is_refused() -> None:
         return select(*[bindparam(f"{name}_{row}", type_=Integer) for name in ("a", "b") for row in range(rows)])
 
     with pytest.raises(ValueError, match="row by row"):
-        PreparedBatch(build, dialect, ("a", "b"))  # type: ignore[arg-type]
+        PreparedBatch(build, dialect, ("a", "b")).text(1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rows", PreparedBatch.LENGTHS)
+def test_the_text_of_a_batch_is_the_one_that_would_be_compiled(rows: int) -> None:
+    def build(rows: int) -> Delete:
+        return delete(table).where(table.c.a.in_([bindparam(f"a_{row}", type_=Integer) for row in range(rows)]))
+
+    assert PreparedBatch(build, dialect, ("a",)).text(rows) == Prepared(build(rows), dialect).sql

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -156,7 +157,7 @@ def test_a_change_that_does_not_fit_is_refused(
 def test_a_job_that_runs_is_left_alone(manager: QueueManager, mail: type[Job], claims: Claims, what: str) -> None:
     handle = manager.push(mail())
     claims.claim()
-    ways = {
+    ways: dict[str, Callable[[], Any]] = {
         "change": lambda: manager.update_job(handle.id, priority=1),
         "delete": lambda: manager.delete_job(handle.id),
         "retry": lambda: manager.retry_failed_job(handle.id),

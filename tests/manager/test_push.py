@@ -85,7 +85,9 @@ BAD: list[tuple[Any, type[Exception], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("payload", "error", "said"), BAD, ids=[f"{each[1].__name__}-{at}" for at, each in enumerate(BAD)])
+@pytest.mark.parametrize(
+    ("payload", "error", "said"), BAD, ids=[f"{each[1].__name__}-{at}" for at, each in enumerate(BAD)]
+)
 def test_a_payload_that_would_not_come_back_is_refused_before_any_write(
     manager: QueueManager, mail: type[Job], payload: Any, error: type[Exception], said: str
 ) -> None:

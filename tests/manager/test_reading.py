@@ -141,9 +141,7 @@ def test_live_and_finished_jobs_are_listed_together(manager: QueueManager, mail:
     assert len(manager.get_jobs(state=["pending", State.FAILED])) == 3
 
 
-def test_jobs_are_found_by_when_they_were_pushed(
-    manager: QueueManager, mail: type[Job], clock: MovableClock
-) -> None:
+def test_jobs_are_found_by_when_they_were_pushed(manager: QueueManager, mail: type[Job], clock: MovableClock) -> None:
     manager.push(mail())
     clock.move(10)
     between = clock.now()
@@ -220,7 +218,9 @@ def test_a_failed_job_raises_where_that_is_asked_for(manager: QueueManager, mail
 
 def test_a_wait_that_is_over_says_how_many_jobs_have_not_finished(manager: QueueManager, mail: type[Job]) -> None:
     handles = [manager.push(mail()) for _ in range(2)]
-    with pytest.raises(WaitTimeout, match=r"2 job\(s\) have not finished within 0.5 s.*\(pending\); is a worker running"):
+    with pytest.raises(
+        WaitTimeout, match=r"2 job\(s\) have not finished within 0.5 s.*\(pending\); is a worker running"
+    ):
         manager.wait_for(handles, 0.5)
 
 

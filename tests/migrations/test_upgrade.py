@@ -215,6 +215,16 @@ def test_missing_tables_are_said_with_the_command_that_makes_them(tmp_path: Path
         open_driver(url).check_schema()
 
 
+def test_a_verb_on_missing_tables_says_what_to_run(tmp_path: Path, url: str) -> None:
+    (tmp_path / "queue.db").touch()
+    clock = MovableClock()
+    world = World(open_driver(url, clock=clock), clock)
+
+    for verb in (world.push, world.everything, lambda: world.claim(1), world.node, world.driver.promote):
+        with pytest.raises(SchemaError, match="run `worker db:upgrade`"):
+            verb()
+
+
 def test_a_newer_database_is_refused_and_not_changed(engine: Engine, url: str) -> None:
     at_revision(engine, "9999")
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -22,162 +24,10 @@ import psutil
 from taskqueue import Job, JobHandle, JobRecord, QueueManager, State
 from taskqueue.payload import generate_key
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 PATIENCE = 30.0
 """Seconds after which a condition that was waited for has failed; far above what any of them takes."""
-
-JOBS = '''
-"""The jobs of the tests. Each run leaves a line outside of the database, by one write to a file opened to append."""
-
-import itertools
-import json
-import os
-import signal
-import time
-
-from taskqueue import Job
-
-BALLAST = []
-
-
-def note(job, what="start", **more):
-    line = {"job": str(job.id), "lease": job.fencing_token, "pid": os.getpid(), "what": what, "attempt": job.attempt,
-            "at": time.monotonic(), **more}
-    file = os.open(os.environ["TEST_STARTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(file, (json.dumps(line) + "\\n").encode())
-    os.close(file)
-
-
-def wait_for(name):
-    """Wait until the test makes a file of this name."""
-    while not os.path.exists(os.path.join(os.environ["TEST_FOLDER"], name)):
-        time.sleep(0.005)
-
-
-class Quick(Job):
-    name = "Quick"
-
-    def handle(self):
-        note(self)
-        time.sleep((self.payload or {}).get("sleep", 0))
-        note(self, "end")
-        return (self.payload or {}).get("answer")
-
-
-class Gated(Job):
-    """Runs until the test opens its gate."""
-
-    name = "Gated"
-
-    def handle(self):
-        note(self)
-        wait_for(self.payload["gate"])
-        note(self, "end")
-
-
-class Flaky(Job):
-    """Fails until the attempt that its payload names."""
-
-    name = "Flaky"
-
-    def handle(self):
-        note(self)
-        if self.attempt < self.payload["until"]:
-            raise RuntimeError(self.payload.get("say", "not yet"))
-        return self.attempt
-
-
-class Killer(Job):
-    """Kills its own worker."""
-
-    name = "Killer"
-
-    def handle(self):
-        note(self)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-class Exits(Job):
-    """Leaves by another door than the one for jobs."""
-
-    name = "Exits"
-
-    def handle(self):
-        note(self)
-        if self.payload["how"] == "exit":
-            raise SystemExit(0)
-        if self.payload["how"] == "interrupt":
-            raise KeyboardInterrupt
-        if self.payload["how"] == "os":
-            os._exit(0)
-
-
-class Stubborn(Job):
-    """Ignores its timeout."""
-
-    name = "Stubborn"
-
-    def handle(self):
-        note(self)
-        while True:
-            try:
-                while True:
-                    time.sleep(0.01)
-            except BaseException:
-                pass
-
-
-class Once(Job):
-    name = "Once"
-    delivery = "at_most_once"
-    max_attempts = 1
-
-    def handle(self):
-        note(self)
-        wait_for(self.payload["gate"])
-
-
-class Hungry(Job):
-    """Keeps some megabytes."""
-
-    name = "Hungry"
-
-    def handle(self):
-        note(self)
-        BALLAST.append(bytearray(os.urandom(1024)) * (self.payload["megabytes"] * 1024))
-'''
-
-SCRIPT = '''
-"""Start a node with the settings given as JSON, and write its counts when it ends."""
-
-import json
-import os
-import sys
-
-sys.path.insert(0, os.environ.pop("TEST_ROOT"))
-
-from taskqueue.errors import TaskQueueError
-from taskqueue.node import settlement
-from taskqueue.node.logs import configure_logging
-from taskqueue.node.supervisor import Node
-from taskqueue.settings import load_settings
-
-if __name__ == "__main__":
-    asked = json.loads(sys.argv[1])
-    settlement.CRASHED_AGAIN_DELAY = asked.pop("crashed_again_delay", settlement.CRASHED_AGAIN_DELAY)
-    queues = asked.pop("queues", None)
-    settings = load_settings(keywords=asked).settings
-    configure_logging(settings.general.log_level, settings.general.log_format)
-    node = Node(settings, queues)
-    try:
-        code = node.run()
-    except TaskQueueError as error:
-        print(error, file=sys.stderr)
-        code = error.exit_code
-    with open(sys.argv[2], "w") as file:
-        json.dump({name: getattr(node.counts, name) for name in type(node.counts).__slots__}, file)
-    sys.exit(code)
-'''
 
 
 @dataclass(frozen=True)
@@ -294,9 +144,8 @@ class House:
         self.key = generate_key()
         self.url = f"sqlite:///{folder}/queue.db"
         self.starts = folder / "starts.jsonl"
-        self.script = folder / "start_node.py"
-        self.script.write_text(SCRIPT)
-        (folder / "node_jobs.py").write_text(JOBS)
+        self.script = Path(shutil.copy(HERE / "start_node.py", folder))
+        shutil.copy(HERE / "node_jobs.py", folder)
         self.manager = QueueManager(self.url, encryption_key=self.key).connect()
         self._nodes: list[RunningNode] = []
 
@@ -381,8 +230,6 @@ class House:
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Read the database behind everybody's back."""
-        import sqlite3
-
         with contextlib.closing(sqlite3.connect(self.folder / "queue.db")) as connection:
             return connection.execute(sql).fetchall()
 

@@ -11,7 +11,7 @@ from tests.node.running import House, job
 
 CANARY = "kanarienvogel-7f3a9c51e2"
 
-HANDLERS = f'''
+HANDLERS = f"""
 import os
 from taskqueue import Job
 
@@ -41,14 +41,14 @@ class Wait(Job):
         from node_jobs import note, wait_for
         note(self)
         wait_for(self.payload["gate"])
-'''
+"""
 
 HOWS = ["return", "keep", "unserialisable", "raise", "hook"]
 
 
 @pytest.fixture
 def told(house: House) -> House:
-    """A house in which jobs with the secret have run, been retried, failed, been parked, cancelled and delayed."""
+    """Give a house in which jobs with the secret have run, been retried, failed, been parked, cancelled and delayed."""
     (house.folder / "secret_jobs.py").write_text(HANDLERS)
     for how in HOWS:
         house.push("Tell", {"secret": CANARY, "how": how}, max_attempts=2, retry_interval=0)
@@ -61,6 +61,7 @@ def told(house: House) -> House:
 
 def written(house: House) -> dict[str, bytes]:
     """Return what was written to files: the database with its log and index, and the logs."""
+    house.manager.disconnect()  # Closing a file drops the locks that the same process holds on it.
     return {path.name: path.read_bytes() for path in house.folder.iterdir() if path.is_file() and path.suffix != ".py"}
 
 

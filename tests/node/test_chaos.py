@@ -27,7 +27,7 @@ class Storm:
 
     def __init__(self, house: House, jobs: int) -> None:
         self.seed = int(os.environ.get("TASKQUEUE_TEST_SEED", time.time_ns() % 1_000_000))
-        print(f"seed {self.seed}")
+        print(f"seed {self.seed}")  # noqa: T201 - a failure shows it
         self.random = random.Random(self.seed)
         self.house = house
         self.killed: set[int] = set()
@@ -90,7 +90,7 @@ def pause(seconds: float) -> None:
 
 
 def assert_all_is_well(storm: Storm) -> None:
-    """The invariants, each exact."""
+    """Check the invariants, each exact."""
     house, jobs = storm.house, storm.jobs
     starts: dict[UUID, list[Line]] = defaultdict(list)
     for line in storm.starts():

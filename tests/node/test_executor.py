@@ -13,7 +13,7 @@ import pytest
 from taskqueue.drivers.values import BlockedBy, ClaimedJob
 from taskqueue.errors import CannotOpen
 from taskqueue.job import Job
-from taskqueue.node.executor import Executor, install_alarm
+from taskqueue.node.executor import Executor, alarm_held, install_alarm
 from taskqueue.node.outcome import Outcome
 from taskqueue.payload import Codec, KeyRing, Purpose, generate_key, parse_key
 from taskqueue.registry import Registry
@@ -239,8 +239,14 @@ def test_a_message_of_half_characters_is_kept() -> None:
 
 def test_hooks_run_around_the_handler_in_their_order() -> None:
     seen: list[Any] = []
-    hooks = {"before": lambda job: seen.append("before"), "after": lambda job, result: seen.append(("after", result))}
-    ran = run(lambda job: seen.append("handle") or 7, **hooks)
+
+    def handle(_job: Any) -> int:
+        seen.append("handle")
+        return 7
+
+    before: Any = lambda job: seen.append("before")  # noqa: E731
+    after: Any = lambda job, result: seen.append(("after", result))  # noqa: E731
+    ran = run(handle, before=before, after=after)
     assert seen == ["before", "handle", ("after", 7)]
     assert ran.result == 7
 
@@ -250,7 +256,8 @@ def test_an_exception_in_a_hook_fails_the_attempt(hook: str) -> None:
     def failing(*_: Any) -> None:
         raise ValueError("hook")
 
-    ran = run(lambda job: None, **{hook: failing})
+    hooks: dict[str, Any] = {hook: failing}
+    ran = run(lambda job: None, **hooks)
     assert (ran.verb, ran.outcome.error_type) == (Verb.RETRY, "ValueError")
 
 
@@ -320,6 +327,19 @@ def test_the_alarm_of_one_job_never_rings_in_the_next() -> None:
     run(raising(ValueError()), claim={"timeout_ms": 40})
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     assert run(lambda job: _busy(0.08)).verb is Verb.COMPLETE
+
+
+def test_an_alarm_that_rings_while_it_is_held_rings_afterwards() -> None:
+    held: list[bool] = []
+
+    def handle(_job: Any) -> None:
+        with alarm_held():
+            _busy(0.05)
+            held.append(True)
+        _busy(10)
+
+    assert run(handle, claim={"timeout_ms": 20}).reason is Reason.TIMED_OUT
+    assert held == [True]
 
 
 def test_a_job_without_a_timeout_may_take_its_time() -> None:

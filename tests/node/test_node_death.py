@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import time
+from typing import Any
 
 import pytest
 
 from taskqueue import Reason, State
 from tests.node.running import House, job, until
 
-SHORT_LEASE = {"heartbeat": 0.1, "lease": 1.5}
+LEASE = 1.5
+SHORT_LEASE: dict[str, Any] = {"heartbeat": 0.1, "lease": LEASE}
 
 
 def kill(pid: int) -> float:
@@ -236,7 +238,7 @@ def test_a_living_node_takes_over_from_one_that_was_killed(house: House) -> None
     first.kill()
     killed = time.monotonic()
     again = house.await_start(handle, times=2)
-    assert again.at - killed < SHORT_LEASE["lease"] + 5
+    assert again.at - killed < LEASE + 5
     house.open_gate("open")
     assert handle.wait(20).state is State.COMPLETED
     assert second.stop() == 0
@@ -300,7 +302,7 @@ def test_a_node_that_was_declared_dead_works_on_under_a_new_id(house: House) -> 
 
 
 def test_a_job_of_three_leases_on_a_beating_node_runs_once(house: House) -> None:
-    lease = {"heartbeat": 0.05, "lease": 0.6}
+    lease: dict[str, Any] = {"heartbeat": 0.05, "lease": 0.6}
     handle = house.push("Quick", {"sleep": 1.8})
     first = house.start(**lease)
     house.await_start(handle)

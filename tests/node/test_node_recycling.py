@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections import Counter
 
 import pytest
@@ -69,9 +71,6 @@ def test_a_memory_limit_below_the_start_of_a_worker_is_refused_with_the_two_numb
 
 def test_a_worker_that_dies_while_a_retired_one_runs_its_last_job_is_replaced(house: House) -> None:
     """A retired worker may run for hours; it must not be counted as one that serves."""
-    import os
-    import signal
-
     handle = house.push("Gated", {"gate": "open"})
     node = house.start(max_jobs=1)
     old = house.await_start(handle).pid

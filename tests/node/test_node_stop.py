@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sqlite3
 import time
 
 import pytest
@@ -98,15 +100,13 @@ def test_a_signal_while_the_job_modules_are_imported_stops_the_node(house: House
         "import os, time\nopen('importing', 'w').close()\nwhile not os.path.exists('go'): time.sleep(0.01)\n"
     )
     node = house.start(imports=("slow_jobs",))
-    until(lambda: (house.folder / "importing").exists(), "the import has begun")
+    until((house.folder / "importing").exists, "the import has begun")
     assert node.stop() == 0
     assert house.manager.get_worker_health() == []
 
 
 def test_ctrl_c_in_a_terminal_reaches_the_supervisor_alone(house: House) -> None:
     """The template and the workers are in a process group of their own."""
-    import os
-
     node = house.start().await_start()
     node.await_workers(1)
     groups = {os.getpgid(pid) for pid in node.tree[1:]}
@@ -114,8 +114,6 @@ def test_ctrl_c_in_a_terminal_reaches_the_supervisor_alone(house: House) -> None
 
 
 def test_a_worker_that_is_asked_to_end_by_others_finishes_its_job_first(house: House) -> None:
-    import os
-
     running, waiting = house.push("Gated", {"gate": "open"}), house.push("Quick")
     node = house.start()
     line = house.await_start(running)
@@ -129,8 +127,6 @@ def test_a_worker_that_is_asked_to_end_by_others_finishes_its_job_first(house: H
 
 def test_a_node_that_could_not_go_on_does_not_say_that_all_is_well(house: House) -> None:
     """Its tables are gone: the housekeeping ends, and with it the node, with an exit code that says so."""
-    import sqlite3
-
     node = house.start(heartbeat=0.05, lease=3).await_start()
     with sqlite3.connect(house.folder / "queue.db") as connection:
         for table in ("tq_nodes", "tq_jobs"):

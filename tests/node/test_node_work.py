@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 
@@ -153,22 +154,37 @@ def test_two_nodes_on_one_file_share_the_work_and_start_nothing_twice(house: Hou
     assert first.stop() == second.stop() == 0
 
 
+def _learn_that_quick_is_short(house: House) -> None:
+    for _ in range(3):
+        house.manager.wait_for(house.manager.push_many([job("Quick") for _ in range(100)]), 20)
+
+
 def test_a_slow_job_holds_no_fast_one_hostage(house: House) -> None:
     """All of one class, and the slow one in the middle, where nothing tells it from the fast ones."""
-    house.manager.push_many([job("Quick") for _ in range(200)])
-    house.work_until_empty(2)
-    house.starts.unlink()
-    fast = [house.push("Quick") for _ in range(15)]
-    slow = house.push("Quick", {"sleep": 3})
-    fast += [house.push("Quick") for _ in range(15)]
-    warm = [job("Quick", priority=Priority.HIGH) for _ in range(100)]
-    house.manager.push_many(warm)
     house.start(2)
-    house.await_start(slow)
-    house.manager.wait_for(fast, 20)
-    assert slow.record().state is State.PROCESSING
-    assert slow.wait(20).state is State.COMPLETED
+    _learn_that_quick_is_short(house)
+    slow = job("Quick", {"gate": "open"})
+    fast = [job("Quick") for _ in range(30)]
+    house.manager.push_many([*fast[:15], slow, *fast[15:]])
+    assert {record.state for record in house.manager.wait_for(fast, 10)} == {State.COMPLETED}
+    assert house.manager.get_job(slow.id).state is State.PROCESSING
+    house.open_gate("open")
+    assert house.manager.wait(slow, 20).state is State.COMPLETED
     house.assert_no_start_twice()
+
+
+def test_what_is_done_is_on_record_while_the_next_job_of_its_worker_takes_long(house: House) -> None:
+    """So that the death of the worker costs the job that runs and none that has run."""
+    house.start(1)
+    _learn_that_quick_is_short(house)
+    before, slow = [job("Quick") for _ in range(3)], job("Quick", {"gate": "open"})
+    house.manager.push_many([*before, slow])
+    assert {record.state for record in house.manager.wait_for(before, 10)} == {State.COMPLETED}
+    (line,) = [line for line in house.started() if line.job == slow.id]
+    os.kill(line.pid, signal.SIGKILL)
+    house.open_gate("open")
+    assert house.manager.wait(slow, 20).crashes == 1
+    assert [record.lease for record in house.manager.wait_for(before)] == [1, 1, 1]
 
 
 def test_a_node_that_is_to_stop_when_empty_does_all_there_is_and_ends(house: House) -> None:

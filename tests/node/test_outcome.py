@@ -114,4 +114,4 @@ def test_an_outcome_travels_from_the_worker_as_it_is(outcome: Outcome) -> None:
 
 
 def test_a_handler_that_returned_nothing_has_completed() -> None:
-    assert COMPLETED == Outcome(Verb.COMPLETE)
+    assert (COMPLETED.verb, COMPLETED.result, COMPLETED.error) == (Verb.COMPLETE, None, None)

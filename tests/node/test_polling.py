@@ -36,7 +36,7 @@ class Polled:
         self.clock = MovableClock()
         self.polling = Polling(self.clock)
         self.marks = Marks(mark)
-        self.driver = cast(Driver, self.marks)
+        self.driver = cast("Driver", self.marks)
 
     def due(self) -> bool:
         return self.polling.due(self.clock.seconds, self.driver)

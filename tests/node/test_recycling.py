@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from taskqueue.node.recycling import HEAD_START, Limits
 from tests.node.making import enlisted
 

@@ -14,7 +14,7 @@ from taskqueue.drivers import migrate, open_driver
 from taskqueue.drivers.base import Driver
 from taskqueue.drivers.values import Completion, JobRow, NewJob, NodeIdentity, NodeRow
 from taskqueue.ids import new_id
-from taskqueue.node.identity import describe_node
+from taskqueue.node.identity import describe_node, process_started
 from taskqueue.node.rescue import Rescuer
 from taskqueue.states import Reason, State
 from tests.node.making import AT_MOST_ONCE, NOW_US, MovableClock
@@ -212,8 +212,6 @@ def test_two_observers_take_each_job_once(scene: Scene) -> None:
 def real_child(driver: Driver) -> tuple[subprocess.Popen[bytes], int]:
     """Start a process of this host and register a node in its name."""
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    from taskqueue.node.identity import process_started
-
     identity = replace(describe_node("child", LEASE, {}), pid=child.pid, process_started=process_started(child.pid))
     return child, driver.register_node(identity)
 

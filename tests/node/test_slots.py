@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 
-from taskqueue.node.slots import DEADLINE, DONE, JOBS, STARTED, TOKEN, Glance, Slots
+from taskqueue.node.slots import DEADLINE, DONE, JOBS, REPORTED, STARTED, TOKEN, Glance, Slots
 
 
 @pytest.fixture
@@ -24,7 +26,8 @@ def test_an_unused_slot_says_that_nothing_runs(slots: Slots) -> None:
 def test_what_a_worker_writes_is_read_in_its_slot_alone(slots: Slots) -> None:
     words = slots.of(1)
     words[STARTED], words[DEADLINE], words[TOKEN], words[DONE], words[JOBS] = 5, 9, 7, 6, 3
-    assert slots.glance(1) == Glance(token=7, started=5, deadline=9, done=6, jobs=3)
+    words[REPORTED] = 4
+    assert slots.glance(1) == Glance(token=7, started=5, deadline=9, done=6, jobs=3, reported=4)
     assert slots.glance(0) == slots.glance(2) == Glance(0, 0, 0, 0, 0)
 
 
@@ -57,19 +60,21 @@ def test_a_glance_is_of_one_job_while_the_worker_goes_on(slots: Slots) -> None:
     pid = os.fork()
     if pid == 0:
         words = slots.of(0)
-        for token in range(1, 200_000):
+        for token in itertools.count(1):
             words[STARTED] = token
             words[TOKEN] = token
             words[DONE] = token
             words[TOKEN] = 0
-        os._exit(0)
-    seen = 0
-    while os.waitpid(pid, os.WNOHANG) == (0, 0):
-        glance = slots.glance(0)
-        if glance.token:
-            seen += 1
-            assert glance.started == glance.token
-    assert seen
+    tokens: set[int] = set()
+    try:
+        while len(tokens) < 1_000:
+            glance = slots.glance(0)
+            if glance.token:
+                tokens.add(glance.token)
+                assert glance.started == glance.token
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def test_the_memory_has_no_name_that_could_be_left_behind(slots: Slots) -> None:

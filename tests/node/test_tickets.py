@@ -24,7 +24,7 @@ def pipe() -> Iterator[TicketPipe]:
 
 def collect(reader: int) -> list[int]:
     """Take tickets as a worker does, until the pipe's end."""
-    taken = []
+    taken: list[int] = []
     while True:
         try:
             token = take(reader)

@@ -50,11 +50,13 @@ def test_a_listener_that_fails_is_logged_and_the_others_are_still_told(caplog: p
 
 
 def test_an_event_that_does_not_exist_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(UsageError, match="there is no event 'proccessing'; did you mean processing?"):
+    with pytest.raises(UsageError, match=r"there is no event 'proccessing'; did you mean processing?"):
         Events().on("proccessing", print)
 
 
-@pytest.mark.parametrize(("listened", "asked", "wanted"), [("done", "done", True), ("done", "failed", False), ("*", "failed", True)])
+@pytest.mark.parametrize(
+    ("listened", "asked", "wanted"), [("done", "done", True), ("done", "failed", False), ("*", "failed", True)]
+)
 def test_nothing_is_made_for_nobody(listened: str, asked: EventName, wanted: bool) -> None:
     events = Events()
     assert not events.wanted(asked)

@@ -50,7 +50,7 @@ def test_an_option_of_one_job_does_not_reach_another() -> None:
 
 @pytest.mark.parametrize("make", [lambda: Mail(max_atempts=2), lambda: Mail().configure(max_atempts=2)])
 def test_an_unknown_option_is_refused_with_a_near_match(make: Any) -> None:
-    with pytest.raises(InvalidOption, match="max_atempts.*did you mean max_attempts"):
+    with pytest.raises(InvalidOption, match=r"max_atempts.*did you mean max_attempts"):
         make()
 
 
@@ -191,7 +191,7 @@ def test_a_class_without_a_handler_is_not_in_the_registry() -> None:
 
 
 def test_two_classes_cannot_have_one_name() -> None:
-    with pytest.raises(ConfigurationError, match="two job classes are named 'tests.unit.Mail'"):
+    with pytest.raises(ConfigurationError, match=r"two job classes are named 'tests.unit.Mail'"):
 
         class Other(Job):
             name = "tests.unit.Mail"

@@ -37,7 +37,12 @@ def test_a_record_cannot_be_changed() -> None:
 
 def test_payload_and_result_are_opened_when_they_are_asked_for_and_not_before() -> None:
     opened: list[str] = []
-    made = record(_open=lambda part: opened.append(part) or {"opened": part})
+
+    def open_part(part: str) -> dict[str, str]:
+        opened.append(part)
+        return {"opened": part}
+
+    made = record(_open=open_part)
     assert opened == []
     assert made.payload == {"opened": "payload"}
     assert made.result == {"opened": "result"}

@@ -49,19 +49,21 @@ def test_an_unknown_name_that_was_asked_for_is_refused_with_the_nearest_one(regi
 
 
 def test_an_unknown_name_like_no_other_is_refused_with_what_there_is(registry: Registry) -> None:
-    with pytest.raises(UnknownJobClass, match=r"name the module that defines it with --import; known are app\.jobs\.Mail"):
+    with pytest.raises(
+        UnknownJobClass, match=r"name the module that defines it with --import; known are app\.jobs\.Mail"
+    ):
         registry.get("xyz")
 
 
 def test_two_classes_cannot_have_one_name(registry: Registry) -> None:
-    with pytest.raises(ConfigurationError, match="two job classes are named 'app.jobs.Mail'"):
+    with pytest.raises(ConfigurationError, match=r"two job classes are named 'app.jobs.Mail'"):
         registry.add(kind("Other"), "app.jobs.Mail")
 
 
 def test_a_name_cannot_be_the_alias_of_another_class(registry: Registry) -> None:
-    with pytest.raises(ConfigurationError, match="two job classes are named 'old.Mail'"):
+    with pytest.raises(ConfigurationError, match=r"two job classes are named 'old.Mail'"):
         registry.add(kind("Other"), "old.Mail")
-    with pytest.raises(ConfigurationError, match="two job classes are named 'app.jobs.Mail'"):
+    with pytest.raises(ConfigurationError, match=r"two job classes are named 'app.jobs.Mail'"):
         registry.add(kind("Other"), "app.jobs.Other", ["app.jobs.Mail"])
 
 

@@ -20,11 +20,18 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import mysql
 from sqlalchemy.sql.elements import ColumnElement
 
 from taskqueue.drivers import tables
-from taskqueue.drivers.statements.parts import CARRIED, LIVE_STATES_THAT_WAIT, constant, given, in_state, insert_into
+from taskqueue.drivers.statements.parts import (
+    CARRIED,
+    LIVE_STATES_THAT_WAIT,
+    constant,
+    given,
+    in_state,
+    insert_into,
+    speaks_mysql,
+)
 from taskqueue.drivers.statements.reading import conditions
 from taskqueue.drivers.tables import attempts, dependencies, history, jobs, queues, tags
 from taskqueue.drivers.values import JobFilter
@@ -135,7 +142,7 @@ def pause(dialect: str) -> Insert:
     """Pause a queue; a queue that is paused already keeps its time."""
     names = ("queue", "paused_at", "note")
     statement: Any = insert_into(queues, dialect).values({name: given(queues, name) for name in names})
-    is_mysql = isinstance(statement, mysql.Insert)
+    is_mysql = speaks_mysql(statement)
     fresh = statement.inserted if is_mysql else statement.excluded
     changes = {
         "paused_at": case((queues.c.paused_at.is_(None), fresh.paused_at), else_=queues.c.paused_at),

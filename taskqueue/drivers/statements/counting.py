@@ -7,9 +7,8 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import Insert, Select, Table, case, func, select
-from sqlalchemy.dialects import mysql
 
-from taskqueue.drivers.statements.parts import given, insert_into
+from taskqueue.drivers.statements.parts import given, insert_into, speaks_mysql
 from taskqueue.drivers.tables import counters, rollups
 
 COUNTER = ("queue", "state", "node_id", "jobs")
@@ -32,12 +31,12 @@ def add_to_rollup(dialect: str) -> Insert:
 
 def _accumulate(table: Table, dialect: str, key: Sequence[str], *, sums: Sequence[str], most: Sequence[str]) -> Insert:
     statement: Any = insert_into(table, dialect).values({column.name: given(table, column.name) for column in table.c})
-    fresh = statement.inserted if isinstance(statement, mysql.Insert) else statement.excluded
+    fresh = statement.inserted if speaks_mysql(statement) else statement.excluded
     changes: dict[str, Any] = {name: table.c[name] + fresh[name] for name in sums}
     for name in most:
         changes[name] = case((table.c[name] > fresh[name], table.c[name]), else_=fresh[name])
-    if isinstance(statement, mysql.Insert):
-        return statement.on_duplicate_key_update(changes)
+    if speaks_mysql(statement):
+        return statement.on_duplicate_key_update(changes)  # type: ignore[no-any-return]
     return statement.on_conflict_do_update(index_elements=list(key), set_=changes)  # type: ignore[no-any-return]
 
 

@@ -37,9 +37,9 @@ def insert_tag(dialect: str) -> Insert:
 
 
 def insert_jobs(rows: int, dialect: str) -> Insert:
-    """Insert a list of jobs, passing over those whose id is known and over rows of nulls."""
+    """Insert a list of jobs, passing over those whose id is known."""
     fields = NewJob._fields
     new = listed("new", jobs, fields, rows)
     finished = select(history.c.id).where(history.c.id == new.c.id).exists()
-    wanted = select(*[new.c[name] for name in fields]).where(new.c.id.is_not(None), ~finished)
+    wanted = select(*[new.c[name] for name in fields]).where(~finished)
     return unless_there(insert_into(jobs, dialect).from_select(fields, wanted), ["id"])

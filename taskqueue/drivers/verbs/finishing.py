@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Dialect
 
 from taskqueue.drivers import tables
-from taskqueue.drivers.prepared import Prepared, PreparedBatch, prepare
+from taskqueue.drivers.prepared import Bind, Prepared, PreparedBatch, prepare
 from taskqueue.drivers.statements import counting, finishing
 from taskqueue.drivers.values import Completion, Ending, Stale
 from taskqueue.drivers.verbs.tally import Tally
@@ -25,12 +25,11 @@ _id_alone = itemgetter(slice(0, 1))
 class Finisher:
     """The statements that end claimed jobs, compiled for one dialect."""
 
-    def __init__(self, dialect: Dialect) -> None:
-        self._complete = PreparedBatch(finishing.complete, dialect, finishing.DONE)
-        self._complete_keeping = PreparedBatch(
-            partial(finishing.complete, keeping_payload=True), dialect, finishing.DONE
-        )
-        self._remove_all = PreparedBatch(finishing.remove, dialect, ("id",))
+    def __init__(self, dialect: Dialect, bind: Bind = list) -> None:
+        self._complete = PreparedBatch(finishing.complete, dialect, finishing.DONE, bind)
+        keeping = partial(finishing.complete, keeping_payload=True)
+        self._complete_keeping = PreparedBatch(keeping, dialect, finishing.DONE, bind)
+        self._remove_all = PreparedBatch(finishing.remove, dialect, ("id",), bind)
         self._remove = prepare(finishing.REMOVE, dialect)
         self._end = prepare(finishing.END, dialect)
         self._attempt = prepare(finishing.NOTE_ATTEMPT, dialect)

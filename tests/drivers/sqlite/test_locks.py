@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,3 +121,24 @@ def test_work_goes_on_when_there_is_room_again(sqlite: SQLiteDriver, world: Worl
     world.complete(node, *world.claim(node))
 
     assert world.counts_are_exact()
+
+
+def test_no_driver_of_this_process_drops_the_locks_of_another(world: World, path: Path) -> None:
+    """POSIX locks belong to the process: closing the file anywhere in it would drop them all."""
+    log = path.with_name(path.name + "-wal")
+    world.push()
+    for _ in range(2):
+        another = open_driver(f"sqlite:///{path}")
+        another.queues()
+        before = log.stat().st_ino
+        # Another process comes and goes. Without our locks it would take itself for the last and delete the log.
+        subprocess.run([sys.executable, "-c", _COME_AND_GO, str(path)], check=True, timeout=30)
+        assert log.stat().st_ino == before
+        world.push()
+        another.close()
+    seen = subprocess.run([sys.executable, "-c", _COUNT, str(path)], check=True, timeout=30, capture_output=True)
+    assert int(seen.stdout) == 3
+
+
+_COME_AND_GO = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM tq_jobs'); c.close()"
+_COUNT = "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM tq_jobs').fetchone())"

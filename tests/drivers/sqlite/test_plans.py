@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taskqueue.drivers.prepared import Prepared
+from taskqueue.drivers.prepared import Prepared, PreparedBatch
 from taskqueue.drivers.sqlite import SQLiteDriver
 from taskqueue.drivers.statements import claiming, control, finishing, nodes, pushing, reading, waiting
 from taskqueue.drivers.values import JobFilter
@@ -72,6 +72,16 @@ def test_completed_jobs_are_found_by_their_ids(filled: SQLiteDriver, rows: int) 
 )
 def test_a_claimed_job_is_found_by_its_id(filled: SQLiteDriver, statement: object) -> None:
     assert plan(filled, statement) == PRIMARY
+
+
+@pytest.mark.parametrize("length", PreparedBatch.LENGTHS)
+def test_the_texts_of_batches_are_the_ones_that_would_be_compiled(sqlite: SQLiteDriver, length: int) -> None:
+    dialect = sqlite.engine.dialect
+    finisher = sqlite._finisher
+
+    assert sqlite._insert_jobs.text(length) == Prepared(pushing.insert_jobs(length, "sqlite"), dialect).sql
+    assert finisher._complete.text(length) == Prepared(finishing.complete(length), dialect).sql
+    assert finisher._remove_all.text(length) == Prepared(finishing.remove(length), dialect).sql
 
 
 def test_a_repeated_push_is_noticed_in_the_primary_key_of_history(filled: SQLiteDriver) -> None:
