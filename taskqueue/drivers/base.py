@@ -117,7 +117,7 @@ class Driver(ABC):
     def unfinished(self, queues: Sequence[str] | None) -> int:
         """Count the jobs that are pending, processing, or delayed after a crash.
 
-        Of these queues, or with None of all that are not paused.
+        Of these queues, or with None of all; what waits in a paused queue is not counted.
         """
 
     @abstractmethod
@@ -157,8 +157,8 @@ class Driver(ABC):
     def rescue(self, node_id: int, limit: int = 500) -> Rescue:
         """Take jobs from a node that is dead, stopped or unknown: raise their lease and count a loss.
 
-        They become pending again with their attempt given back. At-most-once jobs fail with reason ``lost``. A job
-        whose start was recorded is charged a crash instead, and fails with reason ``crashed`` at `CRASH_LIMIT`.
+        They become pending again with their attempt given back. A job whose start was recorded is charged a crash
+        instead, and fails with reason ``crashed`` at `CRASH_LIMIT`, an at-most-once job with reason ``lost``.
         Counters and attempts are written along. Does nothing while the node is alive.
         """
 

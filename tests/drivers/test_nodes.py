@@ -155,6 +155,15 @@ def test_a_rescue_leaves_other_nodes_and_other_jobs_alone(world: World, node: in
     assert world.counted() == {("q", State.PENDING): 2, ("q", State.PROCESSING): 1}
 
 
+def test_an_at_most_once_job_that_had_not_started_waits_again(world: World, node: int) -> None:
+    job_id = world.push(delivery=1)
+    world.claim_one(node)
+    world.kill(node)
+
+    assert world.driver.rescue(node) == Rescue(pending=1)
+    assert world.row(job_id).state is State.PENDING
+
+
 def test_an_at_most_once_job_fails_as_lost(world: World, node: int) -> None:
     job_id = world.push(delivery=1)
     claimed = world.claim_one(node)

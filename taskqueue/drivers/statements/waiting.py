@@ -41,10 +41,9 @@ NEXT_RUN_AT: Select[Any] = select(func.min(jobs.c.run_at)).where(in_state(jobs, 
 
 def unfinished(queues_served: Collection[str] | None) -> Select[Any]:
     """Count jobs that are pending, processing, or delayed after a crash: each state in its own index."""
-    if queues_served is None:
-        served = ~select(queues.c.queue).where(queues.c.queue == jobs.c.queue, queues.c.paused_at.is_not(None)).exists()
-    else:
-        served = jobs.c.queue.in_(queues_served)
+    served = ~select(queues.c.queue).where(queues.c.queue == jobs.c.queue, queues.c.paused_at.is_not(None)).exists()
+    if queues_served is not None:
+        served = and_(served, jobs.c.queue.in_(queues_served))
     counts = [
         select(func.count()).select_from(jobs).where(*tests, served).scalar_subquery()
         for tests in (

@@ -37,7 +37,7 @@ def rescue(connection: Connection, node_id: int, limit: int, now: int) -> Rescue
 
 def _verdict(row: Any) -> Reason | None:
     """Return the reason with which a job fails, or None where it becomes pending again."""
-    if row.delivery == _AT_MOST_ONCE:
+    if row.delivery == _AT_MOST_ONCE and row.start_recorded:
         return Reason.LOST
     if row.start_recorded and row.crashes + 1 >= CRASH_LIMIT:
         return Reason.CRASHED
