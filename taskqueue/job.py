@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
 
 from taskqueue.backoff import Backoff
@@ -20,9 +20,8 @@ from taskqueue.states import Delivery
 _OPTION_NAMES = tuple(field.name for field in fields(JobOptions))
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What a handler may know of its own run."""
+class Run(NamedTuple):
+    """What a handler may know of its own run. A tuple, because one is made for every job that runs."""
 
     attempt: int
     max_attempts: int
@@ -97,11 +96,19 @@ class Job:
             REGISTRY.add(cls, cls.job_class, cls.__dict__.get("aliases", ()))
 
     def __init__(self, payload: Any = None, **options: Any) -> None:
-        self.id: UUID = new_id()
+        self._id: UUID | bytes = new_id()
         self.payload: Any = payload
         if options:
             self.__dict__.update(convert_all(JobOptions, options, f"{type(self).__name__}()"))
             self.__dict__["_given"] = tuple(name for name, value in options.items() if value is not None)
+
+    @property
+    def id(self) -> UUID:
+        """Return the job's id, which is known before the push."""
+        made = self._id
+        if isinstance(made, bytes):  # As it came to a worker; most handlers never ask.
+            made = self._id = UUID(bytes=made)
+        return made
 
     def handle(self) -> Any:
         """Do the work. What it returns is stored as the job's result."""

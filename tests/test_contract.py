@@ -78,7 +78,7 @@ HANDLE = {
 }
 PROPERTIES: dict[type, set[str]] = {
     QueueManager: {"driver", "notices"},
-    Job: {"attempt", "fencing_token", "logger", "options"},
+    Job: {"attempt", "fencing_token", "id", "logger", "options"},
     JobHandle: set(),
     JobRecord: {"error", "finished", "payload", "result"},
 }

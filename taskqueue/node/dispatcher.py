@@ -163,12 +163,13 @@ class Dispatcher:
             self._ledger.end(ending(claimed, Outcome(Verb.RELEASE), now_us))
         self._feeder.queue.clear()
 
-    def drop_everything(self) -> None:
-        """Forget what was claimed: another node declared this one dead and has the jobs."""
+    def drop_everything(self, done: threading.Event) -> None:
+        """Forget what was claimed, and say so: another node declared this one dead and has the jobs."""
         self._feeder.queue.clear()
         for member in self._feeder.crew:
             member.held.clear()
         self._ledger.clear()
+        done.set()
 
     # --- one turn --------------------------------------------------------------------------------------------
 

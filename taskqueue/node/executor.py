@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
 from typing import Any
-from uuid import UUID
 
 from taskqueue.clock import Clock
 from taskqueue.drivers.values import BlockedBy, ClaimedJob
@@ -144,7 +143,7 @@ def _build(cls: type[Job], claimed: ClaimedJob, payload: Any) -> Job:
     """Make the job as it was pushed. ``__init__`` is for pushing and is not called again."""
     job = cls.__new__(cls)
     job.__dict__.update(
-        id=UUID(bytes=claimed.id),
+        _id=claimed.id,
         payload=payload,
         queue=claimed.queue,
         priority=-claimed.rank,

@@ -132,6 +132,7 @@ class RunningNode:
         self._housekeeping: Housekeeping | None = None
         self._node_id = 0
         self._killed_for_lease = False
+        self._forgotten: threading.Event | None = None
 
     def work(self, stop_asked: threading.Event) -> int:
         """Start everything, supervise until it is over, stop everything."""
@@ -235,14 +236,16 @@ class RunningNode:
 
     def _begin_anew(self, lease: NodeLease) -> None:
         """Take up work again: under a new node id where this one was declared dead."""
-        if lease.lost.is_set():
+        if not lease.lost.is_set():
+            self._killed_for_lease = lease.must_stop
+        elif self._forgotten is None:
+            self._forgotten = threading.Event()
+            self._dispatcher.post(self._dispatcher.drop_everything, self._forgotten)
+        elif self._forgotten.is_set():  # Not before: what is claimed under the new id must not be forgotten along.
+            self._forgotten = None
             if self._housekeeping is not None:
                 self._housekeeping.stop()
-            self._dispatcher.post(self._dispatcher.drop_everything)
             self._register()
-            self._dispatcher.claiming.set()
-        elif not lease.must_stop:
-            self._killed_for_lease = False
 
     def _sleep(self, seconds: float) -> None:
         """Wait for the template, a signal, or the next tick."""

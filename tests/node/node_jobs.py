@@ -53,13 +53,13 @@ class Quick(Job):
 
 
 class Gated(Job):
-    """Runs until the test opens its gate."""
+    """Runs until the test opens its gate, which may be one for each lease."""
 
     name = "Gated"
 
     def handle(self) -> None:
         note(self)
-        wait_for(self.payload["gate"])
+        wait_for(self.payload["gate"].format(lease=self.fencing_token))
         note(self, "end")
 
 

@@ -285,6 +285,25 @@ def test_a_paused_supervisor_whose_worker_finished_writes_nothing_when_it_wakes(
     assert second.stop() == 0
 
 
+def test_a_late_acknowledgement_does_not_end_the_run_that_another_node_has_begun(house: House) -> None:
+    handle = house.push("Gated", {"gate": "open-{lease}"})
+    first = house.start(**SHORT_LEASE)
+    lease = house.await_start(handle).lease
+    first.signal(signal.SIGSTOP)
+    house.open_gate(f"open-{lease}")
+    until(lambda: any(line.what == "end" for line in house.lines), "the worker has finished the job")
+    second = house.start(**SHORT_LEASE).await_start()
+    later = house.await_start(handle, times=2).lease
+    first.signal(signal.SIGCONT)
+    until(lambda: "is no longer ours" in first.log, "the paused node has tried to write")
+    assert (handle.record().state, handle.record().lease) == (State.PROCESSING, later)
+    house.open_gate(f"open-{later}")
+    assert handle.wait(20).lease == later
+    assert first.stop() == 0
+    assert first.counts["stale_writes"] == 1
+    assert second.stop() == 0
+
+
 def test_a_node_that_was_declared_dead_works_on_under_a_new_id(house: House) -> None:
     node = house.start(**SHORT_LEASE).await_start()
     ((old,),) = house.rows("SELECT MAX(id) FROM tq_nodes")

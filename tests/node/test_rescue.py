@@ -164,11 +164,19 @@ def test_a_job_that_completed_before_the_rescue_stays_completed(scene: Scene) ->
     assert scene.job(job).state is State.COMPLETED
 
 
-def test_an_at_most_once_job_of_a_dead_node_fails_as_lost(scene: Scene) -> None:
+def test_an_at_most_once_job_that_a_dead_node_had_started_fails_as_lost(scene: Scene) -> None:
     (job,) = scene.claim(1, delivery=AT_MOST_ONCE, max_attempts=1)
+    assert scene.victims_driver.record_start(scene.victim, job, scene.job(job).lease)
     scene.rescuer.look()
     scene.watch(LEASE, beating=False)
     assert (scene.job(job).state, scene.job(job).reason) == (State.FAILED, Reason.LOST)
+
+
+def test_an_at_most_once_job_that_a_dead_node_had_not_started_waits_again(scene: Scene) -> None:
+    (job,) = scene.claim(1, delivery=AT_MOST_ONCE, max_attempts=1)
+    scene.rescuer.look()
+    scene.watch(LEASE, beating=False)
+    assert scene.job(job).state is State.PENDING
 
 
 def test_a_node_that_stopped_cleanly_and_left_a_job_behind_is_relieved_of_it(scene: Scene) -> None:
