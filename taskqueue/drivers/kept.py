@@ -87,10 +87,13 @@ class KeptConnections:
         return kept
 
     def close(self) -> None:
-        """Close every thread's connection, each as soon as it is not in use."""
+        """Close every thread's connection; one that is in use for longer than a second is left to its thread."""
         for kept in list(self._places):
-            with kept.lock:
-                kept.close()
+            if kept.lock.acquire(timeout=_PATIENCE):
+                try:
+                    kept.close()
+                finally:
+                    kept.lock.release()
 
     def before_fork(self) -> None:
         """Close what can be closed, and keep other threads from opening anything before the fork is done."""

@@ -134,6 +134,7 @@ class SQLiteDriver(SQLDriver):
             self._clock.wait(threading.Event(), self._clock.jitter() * _LONGEST_PAUSE)
 
     def _begin(self, raw: sqlite3.Connection, patience: float = BUSY_PATIENCE) -> None:
+        self._undo(raw)  # What an interrupt between two statements left open would lock everybody out for ever.
         try:
             raw.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
@@ -171,8 +172,8 @@ class SQLiteDriver(SQLDriver):
     def _transaction(self, patience: float) -> Iterator[Connection]:
         with self._use() as kept:
             connection, raw = kept.connection, kept.raw
-            self._begin(raw, patience)
             try:
+                self._begin(raw, patience)
                 yield connection
                 self._commit(raw)
             except BaseException:
@@ -236,8 +237,8 @@ class SQLiteDriver(SQLDriver):
         """Run ``work`` on a cursor of the thread's own connection, in one transaction."""
         with self._use() as kept:
             raw = kept.raw
-            self._begin(raw)
             try:
+                self._begin(raw)
                 result = work(raw.cursor())
                 self._commit(raw)
             except BaseException:

@@ -35,6 +35,8 @@ class CrewMember:
     obituary: Obituary | None = None
     killed_token: int = 0
     stopped: bool = False
+    kill_asked_at: float = 0.0
+    """When the process was to be killed, or was seen to go; 0 while neither."""
     buried: bool = False
     held: dict[int, ClaimedJob] = field(default_factory=dict)
     ahead_us: float = 0.0

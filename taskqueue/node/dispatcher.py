@@ -82,6 +82,7 @@ class Dispatcher:
         self._inbox: deque[Callable[[], None]] = deque()
         self._store_back_at = 0.0
         self._store_answers = True
+        self._stopping = False
         self.node_id = 0
         self.claiming = threading.Event()
         """Set while new jobs may be claimed."""
@@ -89,6 +90,8 @@ class Dispatcher:
         """Set when the thread is to write what is left and end."""
         self.at_rest = threading.Event()
         """Set while nothing is held, nothing waits to be written, and the last claim found nothing."""
+        self.handed_back = threading.Event()
+        """Set once everything that had not begun was given back: from then on nothing is claimed or begun."""
         self.failure: BaseException | None = None
 
     # --- called by others ------------------------------------------------------------------------------------
@@ -106,7 +109,7 @@ class Dispatcher:
     def run(self) -> None:
         """Work until `ending` is set and nothing is left to be written."""
         try:
-            while not (self.ending.is_set() and not self._ledger):
+            while not (self.ending.is_set() and not self._ledger and not self._inbox):
                 self._turn()
         except BaseException as error:
             self.failure = error
@@ -124,6 +127,11 @@ class Dispatcher:
     def in_hand(self) -> int:
         """Return how many claimed jobs are with workers or on their way there."""
         return self._feeder.in_hand
+
+    @property
+    def unwritten(self) -> int:
+        """Return how many outcomes wait to be written."""
+        return len(self._ledger)
 
     @property
     def fresh_wanted(self) -> bool:
@@ -154,6 +162,12 @@ class Dispatcher:
             self._feeder.leave(member)
         member.buried = True
 
+    def wind_down(self) -> None:
+        """Claim and begin nothing more, and give back what has not begun."""
+        self._stopping = True
+        self.hand_back()
+        self.handed_back.set()
+
     def hand_back(self) -> None:
         """Give back what has not begun: its attempt is not spent."""
         for member in self._feeder.crew:
@@ -168,6 +182,7 @@ class Dispatcher:
         self._feeder.queue.clear()
         for member in self._feeder.crew:
             member.held.clear()
+            member.exclusive = False
         self._ledger.clear()
         done.set()
 
@@ -180,6 +195,7 @@ class Dispatcher:
             elif key.data in self._feeder.crew:  # Not buried a moment ago by a message from the supervisor.
                 self._hear(key.data)
         self._feeder.free_hostages()
+        self._release_surplus()
         self._feed()  # First, so that workers run jobs while the cycle waits for the store.
         try:
             if self._cycle_due():
@@ -188,7 +204,15 @@ class Dispatcher:
         except StoreError as error:
             self._lose_store(error)
 
+    def _release_surplus(self) -> None:
+        """Give back claimed jobs that no worker here can begin for a while, so that another node may have them."""
+        now_us = self._clock.now_us()
+        for claimed in self._feeder.surplus():
+            self._ledger.end(ending(claimed, Outcome(Verb.RELEASE), now_us))
+
     def _feed(self) -> None:
+        if self._stopping:
+            return
         for member, jobs in self._feeder.feed(self._record_start):
             self._tally.started(jobs, member.pid)
 
@@ -218,6 +242,7 @@ class Dispatcher:
             messages = member.channel.receive()
         except EOFError:
             self._feeder.mute(member)  # Its process is ending; the supervisor will say how.
+            member.kill_asked_at = member.kill_asked_at or self._clock.monotonic()
             return
         for message in messages:
             self._understand(member, message)
@@ -321,6 +346,8 @@ class Dispatcher:
         if limit:
             self._polling.after_claim(len(cycle.claimed), limit)
             self._admit(cycle.claimed)
+            if self._stopping:
+                self.hand_back()  # The stop came while the claim was under way.
         if limit and not self._polling.plenty and not self._feeder.in_hand and not ledger:
             self.at_rest.set()
         else:

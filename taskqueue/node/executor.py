@@ -93,7 +93,11 @@ class Executor:
         except BaseException as second:
             # Its type alone: its message, and that of the failure before it, may hold what the payload holds.
             job.logger.error("on_failure of %s failed with %s", claimed.job_class, type(second).__name__)  # noqa: TRY400
-        return self._sealed(decide(error, type(job), claimed, self._clock.jitter()), error, claimed)
+        try:
+            outcome = decide(error, type(job), claimed, self._clock.jitter())
+        except Exception:  # A row that was changed by hand: nothing in it may end the worker.
+            outcome = Outcome(Verb.FAIL, reason=Reason.ERROR)
+        return self._sealed(outcome, error, claimed)
 
     def _sealed(self, outcome: Outcome, error: BaseException, claimed: ClaimedJob, *, trace: bool = True) -> Outcome:
         """Add the error to an outcome: its type in clear, its message and traceback sealed."""
@@ -163,10 +167,13 @@ def _snapshot(payload: Any) -> bytes:
 def _message(error: BaseException) -> str:
     try:
         return str(error)[:_LONGEST_MESSAGE]
-    except Exception:
+    except BaseException:
         return "(the exception's text could not be made)"
 
 
 def _trace(error: BaseException) -> str:
-    lines = traceback.format_exception(type(error), error, error.__traceback__)
+    try:
+        lines = traceback.format_exception(type(error), error, error.__traceback__)
+    except BaseException:  # An exception's own attributes may raise while it is being printed.
+        lines = traceback.format_tb(error.__traceback__)
     return "".join(lines)[-_LONGEST_TRACEBACK:]

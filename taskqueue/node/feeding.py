@@ -18,6 +18,7 @@ from taskqueue.node.slots import Slots
 MOST_IN_CHUNK = 32
 HOSTAGE_AFTER_NS = 20_000_000
 LOOK_FOR_HOSTAGES_EVERY = 0.01
+SURPLUS_AFTER = 0.1
 
 
 class Feeder:
@@ -28,6 +29,7 @@ class Feeder:
         self._clock = clock
         self._call_supervisor = call_supervisor
         self._look_at = 0.0
+        self._full_since = 0.0
         self._token = 0
         self.pacing = Pacing()
         self.selector = selectors.DefaultSelector()
@@ -194,6 +196,23 @@ class Feeder:
         self.put_back(back)
         member.jobs_sent -= len(back)
         member.ahead_us = self._load_of(member.held.values())
+        if not member.held:
+            member.exclusive = False
+
+    def surplus(self) -> list[ClaimedJob]:
+        """Take out the jobs that have waited here while every worker was busy for a tenth of a second.
+
+        One for each worker stays. They were claimed when jobs were short; behind long ones they would wait here, where
+        no other node can take them, nobody can cancel them, and more urgent ones cannot overtake them.
+        """
+        now = self._clock.monotonic()
+        if len(self.queue) <= len(self.crew) or any(member.hungry for member in self.crew):
+            self._full_since = now
+            return []
+        if now - self._full_since < SURPLUS_AFTER:
+            return []
+        released = [self.queue.pop() for _ in range(len(self.queue) - len(self.crew))]
+        return released[::-1]
 
 
 def runs_alone(claimed: ClaimedJob) -> bool:

@@ -57,10 +57,13 @@ class Housekeeping:
         for loop in self._loops:
             loop.start()
 
-    def stop(self) -> None:
-        """End every loop."""
+    def stop(self, timeout: float = 5.0) -> None:
+        """End every loop, waiting at most ``timeout`` seconds for all of them together."""
+        deadline = self._clock.monotonic() + timeout
         for loop in self._loops:
-            loop.stop()
+            loop.ask_to_stop()
+        for loop in self._loops:
+            loop.join(max(0.0, deadline - self._clock.monotonic()))
 
     @property
     def failure(self) -> BaseException | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from taskqueue.clock import Clock
 from taskqueue.drivers.base import Driver
 
 SELF_STOP = 2 / 3
 """The share of the lease after which a node that could not beat kills its workers."""
+TEMPLATE_LATER = 0.25
+"""Seconds after which the template does it, in case that the supervisor itself stands still."""
 
 
 class NodeLease:
@@ -17,12 +20,15 @@ class NodeLease:
     The lease counts from before the beat was sent, on the monotonic clock: whatever the answer took is on our account.
     """
 
-    def __init__(self, driver: Driver, node_id: int, length: float, clock: Clock) -> None:
+    def __init__(
+        self, driver: Driver, node_id: int, length: float, clock: Clock, held_until: Callable[[float], None]
+    ) -> None:
         self._driver = driver
         self._node_id = node_id
         self._length = length
         self._clock = clock
-        self._good_since = clock.monotonic()
+        self._held_until = held_until
+        self._extend(clock.monotonic())
         self.lost = threading.Event()
         """Set when another node has declared this one dead."""
         self.shaky = threading.Event()
@@ -40,8 +46,12 @@ class NodeLease:
         if not accepted:
             self.lost.set()
             return
-        self._good_since = sent_at
+        self._extend(sent_at)
         self.shaky.clear()
+
+    def _extend(self, good_since: float) -> None:
+        self._good_since = good_since
+        self._held_until(good_since + self._length * SELF_STOP + TEMPLATE_LATER)
 
     @property
     def must_stop(self) -> bool:

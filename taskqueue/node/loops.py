@@ -40,8 +40,16 @@ class Loop:
 
     def stop(self, timeout: float = 5.0) -> None:
         """End the loop after the call that runs now, waiting for it at most ``timeout`` seconds."""
+        self.ask_to_stop()
+        self.join(timeout)
+
+    def ask_to_stop(self) -> None:
+        """Have the loop end after the call that runs now."""
         self._stopped = True
         self._called.set()
+
+    def join(self, timeout: float) -> None:
+        """Wait for the loop's end at most ``timeout`` seconds."""
         if self._thread.is_alive():
             self._thread.join(timeout)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -82,6 +83,11 @@ class Nursery:
     def kill(self, pid: int, number: int) -> None:
         """Have a worker killed by its parent, which alone knows for certain that the pid still is the worker's."""
         self.channel.send(("kill", pid, int(number)))
+
+    def kill_all(self) -> None:
+        """Kill the template and its workers, which are one process group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def hear(self) -> list[Any]:
         """Return what the template has said; raise EOFError when it is gone, `ImportFailed` when it could not begin."""

@@ -6,11 +6,12 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import psutil
 
 from taskqueue.clock import Clock
-from taskqueue.errors import ConfigurationError
+from taskqueue.errors import ConfigurationError, ImportFailed
 from taskqueue.node.crew import CrewMember, enlist
 from taskqueue.node.dispatcher import Dispatcher
 from taskqueue.node.nursery import Nursery
@@ -25,12 +26,25 @@ REPORT_AFTER = 0.02
 KILL_AFTER = 1.0
 """Seconds that a handler has between its timeout, raised as an exception, and the end of its process."""
 START_WITHIN = 60.0
+ANSWER_WITHIN = 5.0
+"""Seconds within which the template has to tell that a worker is dead that was to be killed, or was seen to go."""
 IN_RESERVE = 2.0
 """Seconds that a replacement stands by for the last jobs of a worker; where they do not come it takes over."""
 MEASURE_EVERY = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
 
 _logger = logging.getLogger("taskqueue.pool")
+
+
+@dataclass(slots=True)
+class Succession:
+    """A worker's replacement, in reserve until the old one has reported its last job.
+
+    ``at_once`` retires the old worker as soon as the new one is ready, rather than when it has had all its jobs.
+    """
+
+    heir: CrewMember
+    at_once: bool
 
 
 class Pool:
@@ -55,7 +69,8 @@ class Pool:
         self._make_nursery = make_nursery
         self.nursery: Nursery | None = None
         self._members: dict[int, CrewMember] = {}
-        self._replacing: dict[int, int] = {}
+        self._replacing: dict[int, Succession] = {}
+        self._was_ready = False
         self._mourned: list[CrewMember] = []
         self._measured_at = 0.0
         self._may_spawn_at = 0.0
@@ -74,6 +89,11 @@ class Pool:
             self._fill_up()
             self._replace()
         self._enforce_timeouts()
+        self._mistrust_template()
+
+    def hold_lease_until(self, monotonic: float) -> None:
+        """Let the workers run until then; the template kills them if nobody prolongs it."""
+        self._slots.hold_lease_until(monotonic)
 
     def stop_all(self) -> None:
         """Kill every worker; their running jobs are handed back unspent."""
@@ -99,6 +119,14 @@ class Pool:
         except EOFError:
             self._template_died()
             return
+        except ImportFailed as error:
+            if not self._was_ready:
+                raise
+            _logger.error("a new template cannot start: %s", error)  # noqa: TRY400 - the sentence says it all
+            self._template_died()
+            return
+        if self.nursery.ready and not self._was_ready:
+            self._was_ready = True
         for message in messages:
             if message[0] == "spawned":
                 self._born(*message[1:])
@@ -116,21 +144,25 @@ class Pool:
         member = self._members.pop(index, None)
         if member is None:
             return
+        if self._slots.lease_is_over():
+            member.stopped = True  # By the template, which watches the lease as well.
         member.obituary = Obituary(_cause(member), code, peak_kb, member.killed_token)
         why = member.obituary.describe()
         self._tally.worker_gone(pid, why)
         if not member.ready:
             _logger.error("worker %d ended before it was ready: %s", pid, why)
             self._slow_down()
+        else:
+            self._pause = _FIRST_PAUSE
         self._bury(member)
 
     def _bury(self, member: CrewMember) -> None:
         # Its slot is evidence until the dispatcher has read it: no other worker may write there before.
         self._mourned.append(member)
-        heir = self._members.get(self._replacing.pop(member.index, -1))
-        if heir is not None:
-            heir.reserve = False
-        self._replacing = {old: new for old, new in self._replacing.items() if new != member.index}
+        succession = self._replacing.pop(member.index, None)
+        if succession is not None:
+            succession.heir.reserve = False
+        self._replacing = {old: each for old, each in self._replacing.items() if each.heir is not member}
         self._dispatcher.post(self._dispatcher.bury, member)
 
     def _template_died(self) -> None:
@@ -146,7 +178,7 @@ class Pool:
             del self._members[member.index]
             member.obituary = Obituary(Death.STOPPED if member.stopped else Death.WITH_TEMPLATE)
             self._bury(member)
-        if not was_ready:
+        if not was_ready and not self._was_ready:
             raise ConfigurationError("the workers' template process died while it imported the job modules")
         self._slow_down()
 
@@ -160,8 +192,10 @@ class Pool:
     def _fill_up(self) -> None:
         if self.nursery is None or not self.nursery.ready or self._clock.monotonic() < self._may_spawn_at:
             return
-        # A retiring worker may run its last job for hours: it serves nobody else, so it does not count.
-        serving = sum(1 for member in self.members if not member.retiring and member.index not in self._replacing)
+        # A retiring worker that runs its last job counts: with one worker there is never more than one job running.
+        heirs = [succession.heir for succession in self._replacing.values()]
+        places = [each for each in self.members if each not in heirs]
+        serving = sum(1 for each in places if each.index in self._replacing or each.held or not each.retiring)
         for _ in range(self._size - serving):
             self._spawn()
 
@@ -189,46 +223,50 @@ class Pool:
         if measure:
             self._measured_at = now
         for member in self.members:
-            settled = member.retiring or member.index in self._replacing or member.index in self._replacing.values()
-            if settled or not member.ready:
+            if member.retiring or member.reserve or not member.ready or member.index in self._replacing:
                 continue
             memory = self._private_memory(member) if measure else None
             why = self._limits.overstepped(member, now, memory)
             if why is not None:
-                self._start_replacing(member, why)
+                self._start_replacing(member, why, at_once=True)
             elif self._limits.nearly_used_up(member, now) or member.jobs_left <= 0:
-                self._start_replacing(member, f"{self._limits.max_jobs} jobs", in_reserve=True)
+                self._start_replacing(member, f"{self._limits.max_jobs} jobs", at_once=False)
         if self._dispatcher.fresh_wanted:
             self._find_fresh()
 
     def _find_fresh(self) -> None:
         """Make a worker that has run nothing yet available: one in reserve, or a replacement for the least busy one."""
-        for new in self._replacing.values():
-            self._members[new].reserve = False
+        for succession in self._replacing.values():
+            succession.at_once = True
         if not self._replacing:
             staying = [member for member in self.members if not member.retiring]
             tired = [member for member in staying if member.ready and not member.fresh]
             if tired and not any(member.fresh for member in staying):
-                self._start_replacing(min(tired, key=lambda member: len(member.held)), "a job wants a fresh one")
+                least_busy = min(tired, key=lambda member: len(member.held))
+                self._start_replacing(least_busy, "a job wants a fresh one", at_once=True)
 
-    def _start_replacing(self, member: CrewMember, why: str, *, in_reserve: bool = False) -> None:
-        successor = self._spawn()
-        if successor is not None:
-            successor.reserve = in_reserve
+    def _start_replacing(self, member: CrewMember, why: str, *, at_once: bool) -> None:
+        heir = self._spawn()
+        if heir is not None:
+            heir.reserve = True
             _logger.debug("worker %d is replaced after %s", member.pid, why)
-            self._replacing[member.index] = successor.index
+            self._replacing[member.index] = Succession(heir, at_once)
 
     def _finish_replacing(self) -> None:
-        for old, new in list(self._replacing.items()):
-            heir = self._members[new]
-            waited = self._clock.monotonic() - heir.spawned_at >= IN_RESERVE
-            if heir.ready and (not heir.reserve or waited or self._members[old].jobs_left <= 0):
+        for index, succession in list(self._replacing.items()):
+            old, heir = self._members[index], succession.heir
+            if old.retiring and not old.held:
                 heir.reserve = False
-                del self._replacing[old]
-                self._pause = _FIRST_PAUSE
+                del self._replacing[index]
+                self._dispatcher.wake()
+            elif not old.retiring and heir.ready and self._time_has_come(old, succession):
                 # Noted here at once: until the dispatcher has heard, it would look as if it still had to be replaced.
-                self._members[old].retiring = True
-                self._dispatcher.post(self._dispatcher.retire, self._members[old])
+                old.retiring = True
+                self._dispatcher.post(self._dispatcher.retire, old)
+
+    def _time_has_come(self, old: CrewMember, succession: Succession) -> bool:
+        waited = self._clock.monotonic() - succession.heir.spawned_at
+        return succession.at_once or old.jobs_left <= 0 or waited >= IN_RESERVE
 
     def _private_memory(self, member: CrewMember) -> int | None:
         """Return the worker's private memory; None where it has run nothing since the last look. Costs 1 ms."""
@@ -265,7 +303,16 @@ class Pool:
                 member.stopped = True
                 self._kill(member)
 
+    def _mistrust_template(self) -> None:
+        """End a template that does not do what it is asked for: only it can kill a worker and tell of its death."""
+        overdue = self._clock.monotonic() - ANSWER_WITHIN
+        if self.nursery is not None and any(0 < member.kill_asked_at < overdue for member in self.members):
+            _logger.error("the template process (pid %d) does not answer and is killed", self.nursery.pid)
+            self.nursery.kill_all()
+
     def _kill(self, member: CrewMember) -> None:
+        if not member.kill_asked_at:
+            member.kill_asked_at = self._clock.monotonic()
         self._signal(member, signal.SIGKILL)
 
     def _signal(self, member: CrewMember, number: int) -> None:

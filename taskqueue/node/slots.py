@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,13 +35,18 @@ class Glance:
     reported: int = 0
 
 
+def _size(number: int) -> int:
+    """Return the bytes for so many slots and one row more, which is the node's own."""
+    return (number + 1) * _WORDS * 8
+
+
 class Slots:
-    """The slots of one node."""
+    """The slots of one node, and up to when its lease lets the workers run."""
 
     def __init__(self, descriptor: int, number: int) -> None:
         self.descriptor = descriptor
         self.number = number
-        self._map = mmap.mmap(descriptor, number * _WORDS * 8)
+        self._map = mmap.mmap(descriptor, _size(number))
         self._words = memoryview(self._map).cast("q")
 
     @classmethod
@@ -48,7 +54,7 @@ class Slots:
         """Make slots for ``number`` workers in memory that goes away with the last process that maps it."""
         folder = str(_SHARED_MEMORY) if os.access(_SHARED_MEMORY, os.W_OK) else None
         with tempfile.TemporaryFile(dir=folder) as file:
-            file.truncate(number * _WORDS * 8)
+            file.truncate(_size(number))
             return cls(os.dup(file.fileno()), number)
 
     def of(self, index: int) -> memoryview:
@@ -69,6 +75,15 @@ class Slots:
             seen = Glance(token, words[STARTED], words[DEADLINE], words[DONE], words[JOBS], words[REPORTED])
             if words[TOKEN] == token:  # Otherwise the worker went on to its next job while we read.
                 return seen
+
+    def hold_lease_until(self, monotonic: float) -> None:
+        """Note up to when the workers may run, on the monotonic clock, which all processes of a machine share."""
+        self._words[self.number * _WORDS] = int(monotonic * 1e9)
+
+    def lease_is_over(self) -> bool:
+        """Say whether the workers may run no longer; never before a first lease was noted."""
+        until = self._words[self.number * _WORDS]
+        return 0 < until < time.monotonic_ns()
 
     def close(self) -> None:
         """Unmap the memory here."""

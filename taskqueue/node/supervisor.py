@@ -27,7 +27,7 @@ from taskqueue.settings import Settings
 from taskqueue.store import Store, open_store
 
 BUSY_TICK, IDLE_TICK = 0.05, 0.25
-LEAVE_WITHIN, GONE_WITHIN = 2.0, 5.0
+LEAVE_WITHIN, GONE_WITHIN, WRITTEN_WITHIN = 2.0, 5.0, 35.0
 SPARE_SLOTS = 4
 """Room for workers that are about to leave while their replacements stand ready."""
 MOST_PER_CORE = 4
@@ -140,10 +140,15 @@ class RunningNode:
         self._register()
         self._thread.start()
         self._dispatcher.claiming.set()
-        self._supervise(stop_asked)
-        self._wind_down()
+        try:
+            self._supervise(stop_asked)
+        finally:
+            self._wind_down()
         _logger.info("stopped: %s", self._tally.counts.describe())
-        return 1 if self._failed() else 0
+        unwritten = self._dispatcher.unwritten
+        if unwritten:
+            _logger.error("%d outcome(s) could not be written: those jobs will run again", unwritten)
+        return 1 if self._failed() or unwritten else 0
 
     def close(self) -> None:
         """End what still runs, whatever state it is in."""
@@ -153,8 +158,9 @@ class RunningNode:
         self._dispatcher.ending.set()
         self._dispatcher.wake()
         if self._thread.is_alive():
-            self._thread.join(5.0)
-        self._dispatcher.close()
+            self._thread.join(0.5 if self._hurried else 5.0)
+        if not self._thread.is_alive():  # Otherwise it waits for the store still, and what it uses stays open.
+            self._dispatcher.close()
 
     # --- start -----------------------------------------------------------------------------------------------
 
@@ -177,7 +183,7 @@ class RunningNode:
         driver = self._store.driver
         self._node_id = driver.register_node(identity)
         self._dispatcher.node_id = self._node_id
-        self._lease = NodeLease(driver, self._node_id, worker.lease, self._clock)
+        self._lease = NodeLease(driver, self._node_id, worker.lease, self._clock, self._pool.hold_lease_until)
         self._killed_for_lease = False
         self._housekeeping = Housekeeping(
             self._store.driver, self._dispatcher, self._lease, self._node_id, self._settings, self._clock, self._classes
@@ -194,7 +200,8 @@ class RunningNode:
             _logger.warning("%d workers share %d core(s): jobs that compute will take turns", worker.workers, cores)
 
     def _classes(self) -> tuple[str, ...]:
-        return self._pool.nursery.classes if self._pool.nursery is not None else ()
+        nursery = self._pool.nursery
+        return nursery.classes if nursery is not None else ()
 
     # --- the loop --------------------------------------------------------------------------------------------
 
@@ -265,17 +272,32 @@ class RunningNode:
         self._pool.closing = True
         if self._lease is not None:
             self._lease.state = "draining"
-        self._dispatcher.post(self._dispatcher.hand_back)
+        self._dispatcher.post(self._dispatcher.wind_down)
+        self._await_hand_back()
         if self._dispatcher.in_hand:
             _logger.info("stopping: %d job(s) have up to %.0f s to finish", self._dispatcher.in_hand, self._grace())
         self._await_jobs(self._clock.monotonic() + self._grace())
         self._dismiss_workers()
         self._dispatcher.ending.set()
         self._dispatcher.wake()
-        self._thread.join(10.0)
+        self._thread.join(0.5 if self._hurried else WRITTEN_WITHIN)
         if self._housekeeping is not None:
-            self._housekeeping.stop()
-        self._say_goodbye()
+            self._housekeeping.stop(0.5 if self._hurried else 5.0)
+        if not self._hurried:
+            self._say_goodbye()
+
+    @property
+    def _hurried(self) -> bool:
+        """Say whether a second signal asked to leave now."""
+        return self._signals.stops >= 2
+
+    def _await_hand_back(self) -> None:
+        """Wait until the dispatcher has stopped claiming; it may be in the middle of a claim."""
+        deadline = self._clock.monotonic() + self._grace()
+        while not self._dispatcher.handed_back.is_set() and self._clock.monotonic() < deadline:
+            if self._hurried or self._dispatcher.failure is not None or not self._thread.is_alive():
+                return
+            self._tend_shortly()
 
     def _grace(self) -> float:
         return self._settings.worker.grace
@@ -283,7 +305,7 @@ class RunningNode:
     def _await_jobs(self, deadline: float) -> None:
         """Wait until no job is in hand; a second signal ends the wait, however soon it came after the first."""
         while self._dispatcher.in_hand and self._clock.monotonic() < deadline and self._dispatcher.failure is None:
-            if self._signals.stops >= 2:
+            if self._hurried:
                 return
             self._tend_shortly()
 

@@ -22,9 +22,12 @@ from taskqueue.errors import TaskQueueError
 from taskqueue.node.logs import configure_logging
 from taskqueue.node.slots import Slots
 from taskqueue.node.wire import Channel
-from taskqueue.node.worker import WorkerParts, die_with_parent, run_worker
+from taskqueue.node.worker import WorkerParts, adopt_orphans, die_with_parent, run_worker
 from taskqueue.payload import Codec, KeyRing, MasterKey
 from taskqueue.registry import REGISTRY, import_jobs
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks at the node's lease."""
 
 _logger = logging.getLogger("taskqueue.template")
 
@@ -47,7 +50,9 @@ class Template:
         """Serve until the supervisor is gone."""
         while True:
             waiting: list[Any] = [self._channel, self._woken]
-            readable, _, _ = select.select(waiting, [], [])
+            readable, _, _ = select.select(waiting, [], [], LOOK_EVERY)
+            if self._slots.lease_is_over():
+                self._kill_all()
             if self._woken in readable:
                 os.read(self._woken, 4096)
             self._reap()
@@ -58,6 +63,14 @@ class Template:
                     return
                 for message in messages:
                     self._answer(message)
+
+    def _kill_all(self) -> None:
+        """Kill every worker: the node's lease is nearly over, and its supervisor did not see to it.
+
+        It may be stopped, or wait for something; other nodes will take the jobs over in a moment.
+        """
+        for pid in self._workers:
+            os.kill(pid, signal.SIGKILL)
 
     def _answer(self, message: tuple[Any, ...]) -> None:
         if message[0] == "spawn":
@@ -72,7 +85,14 @@ class Template:
         template = os.getpid()
         sys.stdout.flush()
         sys.stderr.flush()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            _logger.error("a worker could not be forked: %s", error.strerror)  # noqa: TRY400 - no traceback
+            os.close(connection)
+            os.close(reader)
+            self._channel.send(("exited", index, 0, 1, 0))
+            return
         if pid == 0:
             self._become_worker(index, connection, reader, template)
         os.close(connection)
@@ -88,8 +108,8 @@ class Template:
             self._channel.close()
             own = socket.socket(fileno=connection)
             code = run_worker(WorkerParts(self._codec, self._slots.of(index), own, reader, template))
-        except BaseException:
-            _logger.exception("a worker could not begin")
+        except BaseException as error:
+            _logger.error("a worker could not begin: %s", type(error).__name__)  # noqa: TRY400 - no message, no traceback
         finally:
             os._exit(code)
 
@@ -112,6 +132,7 @@ def main(control: int, parent: int) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     die_with_parent(parent)
+    adopt_orphans()
     channel = Channel(socket.socket(fileno=control))
     setup = _receive_setup(channel)
     configure_logging(setup["log_level"], setup["log_format"])

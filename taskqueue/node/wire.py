@@ -8,6 +8,7 @@ It carries only None, bool, int, float, str, bytes, list, tuple and dict, and ru
 from __future__ import annotations
 
 import marshal
+import os
 import socket
 import struct
 from collections import deque
@@ -98,6 +99,8 @@ class Channel:
             return []
         except OSError:
             raise EOFError from None
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)  # Or a job's own subprocess would keep its worker's connection open.
         self._descriptors.extend(descriptors)
         if not data:
             raise EOFError

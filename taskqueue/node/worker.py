@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections import deque
 from dataclasses import dataclass
 from types import FrameType
@@ -33,6 +34,7 @@ REPORT_NOW = signal.SIGURG
 """What a worker in a long job is sent while outcomes of earlier ones wait; a process without a handler ignores it."""
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 _logger = logging.getLogger("taskqueue.worker")
 
 
@@ -147,8 +149,11 @@ def run_worker(parts: WorkerParts) -> int:
     install_alarm()
     try:
         worker.work()
-    except Exception:
-        _logger.exception("a worker failed outside of its jobs")
+    except Exception as error:
+        # Its type and place alone: its message, and those of errors before it, may hold what a payload holds.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        name = type(error).__name__
+        _logger.error("a worker failed outside of its jobs: %s in %s:%s", name, place.name, place.lineno)  # noqa: TRY400
         return 1
     finally:
         for stream in (sys.stdout, sys.stderr):
@@ -162,3 +167,9 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)  # It died before we asked.
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what the jobs' subprocesses leave behind (Linux), so that no zombie outlives its turn."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1)

@@ -120,16 +120,27 @@ def test_a_retry_waits_until_its_time(world: World, node: int) -> None:
     assert world.claim(node) == []
 
 
-@pytest.mark.parametrize("verb", [Verb.RETRY, Verb.RELEASE])
-def test_without_a_time_a_job_is_pending_at_once(world: World, node: int, verb: Verb) -> None:
+def test_without_a_time_a_retried_job_is_pending_at_once(world: World, node: int) -> None:
     job_id = world.push()
     claimed = world.claim_one(node)
     world.clock.advance(5)
 
-    world.end(node, claimed, verb)
+    world.end(node, claimed, Verb.RETRY)
 
     row = world.row(job_id)
     assert (row.state, row.ready_at, row.lease) == (State.PENDING, world.clock.now_us(), 2)
+
+
+def test_a_released_job_keeps_its_place_before_later_ones(world: World, node: int) -> None:
+    job_id = world.push()
+    claimed = world.claim_one(node)
+    world.clock.advance(5)
+    world.push()
+
+    world.end(node, claimed, Verb.RELEASE, spent=False)
+
+    assert (world.row(job_id).state, world.row(job_id).lease) == (State.PENDING, 2)
+    assert world.claim(node, limit=1)[0].id == job_id
 
 
 def test_a_time_that_has_passed_is_at_once(world: World, node: int) -> None:

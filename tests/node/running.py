@@ -109,7 +109,19 @@ class RunningNode:
 
     def signal_tree(self, number: int) -> None:
         for pid in self.tree:
-            os.kill(pid, number)
+            with contextlib.suppress(ProcessLookupError):  # The first one may end the others as soon as it wakes.
+                os.kill(pid, number)
+
+    def pause(self, *, workers: bool) -> None:
+        """Stop the supervisor, with or without its template and workers, at a moment when it does not hold the lock.
+
+        A process that is stopped within a transaction keeps every writer of the file waiting until it goes on.
+        """
+        send = self.signal_tree if workers else self.signal
+        send(signal.SIGSTOP)
+        while self._house.is_locked():
+            send(signal.SIGCONT)
+            send(signal.SIGSTOP)
 
     def kill(self) -> None:
         """Kill the supervisor without warning, and wait until nothing of its tree is left."""
@@ -201,6 +213,15 @@ class House:
 
     def open_gate(self, name: str) -> None:
         (self.folder / name).touch()
+
+    def is_locked(self) -> bool:
+        """Say whether somebody keeps the database's lock for longer than a write takes."""
+        with contextlib.closing(sqlite3.connect(self.folder / "queue.db", timeout=0.3)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return True
+            return False
 
     @staticmethod
     def is_running(pid: int) -> bool:

@@ -20,10 +20,11 @@ LENGTH = 30.0
 class Leased:
     def __init__(self, folder: Path) -> None:
         self.clock = MovableClock()
+        self.held_until: list[float] = []
         self.driver: Driver = open_driver(f"sqlite:///{folder}/queue.db", clock=self.clock)
         migrate.check_or_create(self.driver)
         self.node_id = self.driver.register_node(describe_node("one", LENGTH, {}))
-        self.lease = NodeLease(self.driver, self.node_id, LENGTH, self.clock)
+        self.lease = NodeLease(self.driver, self.node_id, LENGTH, self.clock, self.held_until.append)
 
     @property
     def row(self) -> Any:
@@ -60,6 +61,19 @@ def test_a_node_that_cannot_beat_stops_at_two_thirds_of_its_lease(leased: Leased
     assert LENGTH * SELF_STOP + 0.5 + 1.0 < LENGTH
 
 
+def test_each_good_beat_tells_until_when_workers_may_live_a_little_later_than_the_node_kills_them(
+    leased: Leased,
+) -> None:
+    leased.clock.move(5)
+    sent_at = leased.clock.monotonic()
+    leased.lease.beat()
+    assert sent_at + LENGTH * SELF_STOP < leased.held_until[-1] < sent_at + LENGTH
+    leased.driver.declare_dead(leased.node_id, leased.row.sequence)
+    told = len(leased.held_until)
+    leased.lease.beat()
+    assert len(leased.held_until) == told
+
+
 class SlowStore:
     """A store whose answer to a beat takes its time, or does not come."""
 
@@ -75,7 +89,7 @@ class SlowStore:
 
 def test_the_lease_counts_from_before_the_beat_was_sent() -> None:
     clock = MovableClock()
-    lease = NodeLease(SlowStore(clock, 12.0), 1, LENGTH, clock)  # type: ignore[arg-type]
+    lease = NodeLease(SlowStore(clock, 12.0), 1, LENGTH, clock, lambda _: None)  # type: ignore[arg-type]
     lease.beat()
     clock.move(LENGTH * SELF_STOP - 12.0)
     assert lease.must_stop
@@ -84,7 +98,7 @@ def test_the_lease_counts_from_before_the_beat_was_sent() -> None:
 def test_a_beat_that_fails_stops_claims_and_the_next_good_one_allows_them() -> None:
     clock = MovableClock()
     lost = SlowStore(clock, 0.0, DatabaseUnreachable("gone"))
-    lease = NodeLease(lost, 1, LENGTH, clock)  # type: ignore[arg-type]
+    lease = NodeLease(lost, 1, LENGTH, clock, lambda _: None)  # type: ignore[arg-type]
     with pytest.raises(DatabaseUnreachable):
         lease.beat()
     assert lease.shaky.is_set()

@@ -249,13 +249,13 @@ def test_a_paused_node_is_rescued_and_its_late_acknowledgement_changes_nothing(h
     handle = house.push("Gated", {"gate": "open"})
     first = house.start(**SHORT_LEASE)
     house.await_start(handle)
-    first.signal_tree(signal.SIGSTOP)
+    first.pause(workers=True)
     second = house.start(**SHORT_LEASE).await_start()
     house.await_start(handle, times=2)
     house.open_gate("open")
     record = handle.wait(20)
     first.signal_tree(signal.SIGCONT)
-    until(lambda: "declared it dead" in first.log, "the paused node learns of its death")
+    until(lambda: "stops its workers" in first.log, "the paused node learns that its lease is over")
     assert first.stop() == 0
     assert second.stop() == 0
     assert house.rows("SELECT COUNT(*), MAX(lease) FROM tq_history") == [(1, record.lease)]
@@ -270,14 +270,14 @@ def test_a_paused_supervisor_whose_worker_finished_writes_nothing_when_it_wakes(
     handle = house.push("Gated", {"gate": "open"})
     first = house.start(**SHORT_LEASE)
     house.await_start(handle)
-    first.signal(signal.SIGSTOP)
+    first.pause(workers=False)
     house.open_gate("open")
     until(lambda: any(line.what == "end" for line in house.lines), "the worker has finished the job")
     second = house.start(**SHORT_LEASE).await_start()
     record = handle.wait(20)
     assert record.lease == house.await_start(handle, times=2).lease
     first.signal(signal.SIGCONT)
-    until(lambda: "declared it dead" in first.log, "the paused node learns of its death")
+    until(lambda: "stops its workers" in first.log, "the paused node learns that its lease is over")
     assert first.stop() == 0
     assert first.counts["stale_writes"] == 1
     assert house.rows("SELECT COUNT(*) FROM tq_history") == [(1,)]
@@ -289,7 +289,7 @@ def test_a_late_acknowledgement_does_not_end_the_run_that_another_node_has_begun
     handle = house.push("Gated", {"gate": "open-{lease}"})
     first = house.start(**SHORT_LEASE)
     lease = house.await_start(handle).lease
-    first.signal(signal.SIGSTOP)
+    first.pause(workers=False)
     house.open_gate(f"open-{lease}")
     until(lambda: any(line.what == "end" for line in house.lines), "the worker has finished the job")
     second = house.start(**SHORT_LEASE).await_start()

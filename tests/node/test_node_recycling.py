@@ -35,13 +35,13 @@ def test_a_worker_is_replaced_at_the_end_of_its_life_after_the_job_that_it_runs(
     handle = house.push("Gated", {"gate": "open"})
     node = house.start(timeout=1)
     line = house.await_start(handle)
-    until(lambda: len(node.workers) == 2, "the replacement runs")
-    meanwhile = house.push("Quick")
-    meanwhile.wait(20)
+    until(lambda: len(node.workers) == 2, "the replacement stands ready")
+    later = house.push("Quick")
     house.open_gate("open")
     assert handle.wait(20).state is State.COMPLETED
+    later.wait(20)
     until(lambda: line.pid not in node.workers, "the old worker has left")
-    assert house.started(meanwhile)[0].pid != line.pid
+    assert house.started(later)[0].pid != line.pid
     assert len(house.started(handle)) == 1
 
 
@@ -69,17 +69,31 @@ def test_a_memory_limit_below_the_start_of_a_worker_is_refused_with_the_two_numb
     assert "the limit is 5 MB" in node.log
 
 
-def test_a_worker_that_dies_while_a_retired_one_runs_its_last_job_is_replaced(house: House) -> None:
-    """A retired worker may run for hours; it must not be counted as one that serves."""
+def test_with_one_worker_no_two_jobs_run_at_once_while_it_is_replaced(house: House) -> None:
+    """People take one worker for a bound on memory, or for a lock; its replacement stands ready and waits."""
+    handle = house.push("Gated", {"gate": "open"})
+    node = house.start(max_jobs=1)
+    old = house.await_start(handle).pid
+    node.await_workers(2)
+    later = house.push("Quick")
+    house.push("Quick", queue="elsewhere")
+    until(lambda: house.manager.get_job(later.id).state is not State.DELAYED, "the later job is there")
+    assert house.started(later) == []
+    house.open_gate("open")
+    assert handle.wait(20).state is State.COMPLETED
+    assert later.wait(20).state is State.COMPLETED
+    assert house.started(later)[0].pid != old
+
+
+def test_a_replacement_that_dies_while_it_waits_is_replaced_itself(house: House) -> None:
     handle = house.push("Gated", {"gate": "open"})
     node = house.start(max_jobs=1)
     old = house.await_start(handle).pid
     (successor,) = {*node.await_workers(2)} - {old}
     os.kill(successor, signal.SIGKILL)
-    assert house.push("Quick").wait(20).state is State.COMPLETED
-    assert old in node.workers
     house.open_gate("open")
     assert handle.wait(20).state is State.COMPLETED
+    assert house.push("Quick").wait(20).state is State.COMPLETED
 
 
 def test_after_many_replacements_the_pool_has_its_size(house: House) -> None:

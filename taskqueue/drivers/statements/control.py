@@ -87,6 +87,8 @@ _REVIVED: dict[str, ColumnElement[Any]] = {name: history.c[name] for name in (*C
     "lease": history.c.lease + constant(1),
     "attempt": constant(0),
     "crashes": constant(0),
+    "losses": constant(0),
+    "expires_at": null(),
     "node_id": null(),
     "started_at": null(),
 }

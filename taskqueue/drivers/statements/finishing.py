@@ -92,7 +92,7 @@ HAND_BACK: Update = (
     .values(
         {
             jobs.c.state: given(jobs, "state", "to"),
-            jobs.c.ready_at: given(jobs, "ready_at", "ready"),
+            jobs.c.ready_at: func.coalesce(given(jobs, "ready_at", "ready"), jobs.c.ready_at),
             jobs.c.run_at: func.coalesce(given(jobs, "run_at", "due"), jobs.c.run_at),
             jobs.c.lease: jobs.c.lease + constant(1),
             jobs.c.attempt: jobs.c.attempt - bindparam("given_back", type_=Integer),

@@ -106,7 +106,7 @@ class Finisher:
             "job": ending.id,
             "held": ending.lease,
             "to": tables.BLOCKED if parked else tables.DELAYED if delayed else tables.PENDING,
-            "ready": ending.run_at if delayed else now,
+            "ready": ending.run_at if delayed else None if ending.verb is Verb.RELEASE else now,
             "due": ending.run_at,
             "given_back": int(parked or not ending.spent),
             "crashed": int(ending.crashed),
