@@ -41,6 +41,8 @@ class CrewMember:
     held: dict[int, ClaimedJob] = field(default_factory=dict)
     ahead_us: float = 0.0
     exclusive: bool = False
+    stuck: bool = False
+    """Whether the job that it runs takes so long that nothing more is sent there until it is over."""
     jobs_sent: int = 0
     jobs_measured: int = -1
 
@@ -50,8 +52,10 @@ class CrewMember:
         return self.ready and not self.held and not self.leaving
 
     @property
-    def _serves(self) -> bool:
-        return self.ready and not (self.retiring or self.reserve or self.exclusive) and self.jobs_left > 0
+    def serves(self) -> bool:
+        """Say whether the worker may be sent jobs that are waiting for one."""
+        kept = self.retiring or self.reserve or self.exclusive or self.stuck
+        return self.ready and not kept and self.jobs_left > 0
 
     @property
     def jobs_left(self) -> int:
@@ -65,7 +69,7 @@ class CrewMember:
 
     def room_for(self, estimate_us: float) -> bool:
         """Say whether a job that will take this long should be sent to this worker now."""
-        if not self._serves:
+        if not self.serves:
             return False
         if not self.held:
             return True
@@ -75,7 +79,7 @@ class CrewMember:
     @property
     def hungry(self) -> bool:
         """Say whether the worker is about to run out of work, so that sending it a chunk is worth the trip."""
-        return self._serves and self.ahead_us < AHEAD_US / 2 and len(self.held) < MOST_AHEAD
+        return self.serves and self.ahead_us < AHEAD_US / 2 and len(self.held) < MOST_AHEAD
 
 
 def enlist(index: int, now: float, max_jobs: int) -> tuple[CrewMember, list[int]]:

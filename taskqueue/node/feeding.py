@@ -79,7 +79,7 @@ class Feeder:
 
     def room(self) -> int:
         """Return how many more jobs to claim."""
-        serving = [member for member in self.crew if member.ready and not member.retiring]
+        serving = [member for member in self.crew if member.serves]
         free = sum(1 for member in serving if not member.held)
         return self.pacing.wanted(len(serving), free) - len(self.queue)
 
@@ -170,6 +170,7 @@ class Feeder:
         for job_class, times in ran.items():
             self.pacing.learn(job_class, sum(times), len(times))
         member.ahead_us = self._load_of(member.held.values())
+        member.stuck = False
         if not member.held:
             member.exclusive = False
             self.let_go(member)
@@ -183,9 +184,10 @@ class Feeder:
             return
         self._look_at = now + LOOK_FOR_HOSTAGES_EVERY
         for member in self.crew:
-            if len(member.held) > 1 and not member.leaving:
+            if member.held and not member.stuck and not member.leaving:
                 glance = self._slots.glance(member.index)
-                if glance.token and now * 1e9 - glance.started > HOSTAGE_AFTER_NS:
+                if glance.token in member.held and now * 1e9 - glance.started > HOSTAGE_AFTER_NS:
+                    member.stuck = True
                     self.take_back(member)
 
     def take_back(self, member: CrewMember) -> None:
