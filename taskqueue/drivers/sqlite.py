@@ -347,5 +347,10 @@ class SQLiteDriver(SQLDriver):
 
     def change_mark(self) -> object:
         with Translating(self._location.path), self._use() as kept:
-            (version,) = self._patiently(lambda: kept.raw.execute("PRAGMA data_version").fetchone())
+            try:
+                (version,) = kept.raw.execute("PRAGMA data_version").fetchone()
+            except sqlite3.OperationalError as error:
+                if not is_busy(error):
+                    raise
+                (version,) = self._patiently(lambda: kept.raw.execute("PRAGMA data_version").fetchone())
             return kept.number, version

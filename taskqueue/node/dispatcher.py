@@ -71,7 +71,7 @@ class Dispatcher:
         self._job_timeout_ms = round(job_timeout * 1000) if job_timeout else None
         self._lanes = driver.lanes(queues)
         self._polling = Polling(clock)
-        self._feeder = Feeder(slots, clock, self._call_supervisor)
+        self._feeder = Feeder(slots, clock, self.call_supervisor)
         self._ledger = Ledger(clock)
         self._woken, self._waker = os.pipe()
         self.attention, self._caller = os.pipe()
@@ -83,6 +83,7 @@ class Dispatcher:
         self._store_back_at = 0.0
         self._store_answers = True
         self._stopping = False
+        self._asleep = False
         self.node_id = 0
         self.claiming = threading.Event()
         """Set while new jobs may be claimed."""
@@ -138,7 +139,8 @@ class Dispatcher:
         """Say whether a job waits for a worker that has run nothing yet."""
         return self._feeder.wants_fresh
 
-    def _call_supervisor(self) -> None:
+    def call_supervisor(self) -> None:
+        """Have the supervisor look around now."""
         with contextlib.suppress(BlockingIOError):
             os.write(self._caller, b"!")
 
@@ -189,7 +191,10 @@ class Dispatcher:
     # --- one turn --------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        for key, _ in self._feeder.selector.select(self._patience()):
+        news = self._feeder.selector.select(self._patience())
+        if not news and self._asleep and not self._stirs():
+            return
+        for key, _ in news:
             if key.data is None:
                 self._answer_inbox()
             elif key.data in self._feeder.crew:  # Not buried a moment ago by a message from the supervisor.
@@ -203,6 +208,18 @@ class Dispatcher:
                 self._feed()
         except StoreError as error:
             self._lose_store(error)
+        resting = not self._feeder.in_hand and not self._ledger and not self._polling.plenty
+        self._asleep = resting and self._store_answers and self._wants_jobs()
+
+    def _stirs(self) -> bool:
+        """Say whether there is anything to do: all that an idle node asks, 45 times a second."""
+        if not self.claiming.is_set():
+            return True
+        try:
+            return self._polling.due(self._clock.monotonic(), self._driver)
+        except StoreError as error:
+            self._lose_store(error)
+            return True
 
     def _release_surplus(self) -> None:
         """Give back claimed jobs that no worker here can begin for a while, so that another node may have them."""
@@ -225,6 +242,8 @@ class Dispatcher:
     def _patience(self) -> float:
         """Return how long to wait for the next message: until something is due by itself."""
         now = self._clock.monotonic()
+        if self._asleep:
+            return self._polling.patience(now)
         if self._ledger:
             due = self._ledger.due_at(working=self._feeder.in_hand > 0)
             return max(0.0, max(due, self._store_back_at) - now)
@@ -250,7 +269,7 @@ class Dispatcher:
     def _understand(self, member: CrewMember, message: Any) -> None:
         if isinstance(message, tuple):
             member.ready = True
-            self._call_supervisor()
+            self.call_supervisor()
         else:
             self._take_in(member, message)
 

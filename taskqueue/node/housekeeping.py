@@ -86,3 +86,4 @@ class Housekeeping:
     def _look_for_empty(self) -> None:
         if self._dispatcher.at_rest.is_set() and not self._driver.unfinished(self._queues):
             self.empty.set()
+            self._dispatcher.call_supervisor()

@@ -10,7 +10,8 @@ from taskqueue.clock import Clock
 from taskqueue.drivers.base import Driver
 
 BUSY_INTERVAL = 0.002
-QUIET_INTERVAL = 0.02
+QUIET_INTERVAL = 0.022
+"""A wake-up costs 0.16 ms on a small virtual machine; so 45 a second take 0.7 % of a core."""
 ASLEEP_INTERVAL = 0.05
 QUIET_AFTER = 1.0
 ASLEEP_AFTER = 60.0
@@ -24,6 +25,7 @@ class Polling:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._mark: object = object()
+        self._stirred = False
         self._look_at = 0.0
         self._claim_at = 0.0
         self._active_at = clock.monotonic()
@@ -35,15 +37,16 @@ class Polling:
         return 0.0 if self.plenty else max(0.0, self._look_at - now)
 
     def due(self, now: float, driver: Driver) -> bool:
-        """Say whether a claim is worth trying now."""
-        if now < self._look_at:
-            return False
-        self._look_at = now + self._interval(now)
-        mark = driver.change_mark()
-        return mark is None or mark != self._mark or now >= self._claim_at
+        """Say whether a claim is worth trying now; once it is, it is until one was tried."""
+        if not self._stirred and now >= self._look_at:
+            self._look_at = now + self._interval(now)
+            mark = driver.change_mark()
+            self._stirred = mark is None or mark != self._mark or now >= self._claim_at
+        return self._stirred
 
     def before_claim(self, driver: Driver) -> None:
         """Note the change mark: what is written from here on will be seen as a change."""
+        self._stirred = False
         self._mark = driver.change_mark()
 
     def after_claim(self, found: int, limit: int) -> None:

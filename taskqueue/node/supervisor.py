@@ -26,7 +26,7 @@ from taskqueue.node.wire import Channel
 from taskqueue.settings import Settings
 from taskqueue.store import Store, open_store
 
-BUSY_TICK, IDLE_TICK = 0.05, 0.25
+BUSY_TICK, IDLE_TICK = 0.05, 0.5
 LEAVE_WITHIN, GONE_WITHIN, WRITTEN_WITHIN = 2.0, 5.0, 35.0
 SPARE_SLOTS = 4
 """Room for workers that are about to leave while their replacements stand ready."""
@@ -216,7 +216,7 @@ class RunningNode:
                 return
             self._pool.tend()
             self._guard_lease()
-            self._sleep(BUSY_TICK if self._dispatcher.in_hand else IDLE_TICK)
+            self._sleep(BUSY_TICK if self._dispatcher.in_hand else min(IDLE_TICK, worker.lease / 20))
 
     def _failed(self) -> bool:
         if self._dispatcher.failure is not None:
