@@ -1,7 +1,7 @@
 """When to look for work: at once while there is plenty, rarely while there is none, and never by asking in vain.
 
 Before a claim the store's change mark is noted; while the mark stays the same nobody has written and a claim would find
-nothing. Reading it costs 2 microseconds on a file, so 50 looks a second take a tenth of a percent of a core.
+nothing. Reading it costs far less than a claim; most of a look is the wake-up itself.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A process of our own rather than multiprocessing's forkserver, which passes over a failing import in silence and cannot
 say how a child died. It has no threads and no database connection. After ``gc.freeze()`` a forked worker shares its
-memory and keeps about 1 MB to itself, where it would copy 23 MB at its first garbage collection otherwise.
+memory and keeps a few MB to itself, where it would copy all of it at its first garbage collection otherwise.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Messages between the processes of a node: length-framed over stream sockets, never blocking the sender.
 
 Streams, because sequenced packets refuse messages of 1 MiB. ``marshal``, because both ends are the same interpreter of
-the same node and it packs a chunk of 16 jobs in 3 microseconds, where JSON would first have to encode the sealed bytes.
+the same node and it packs a chunk of 16 jobs in 7 microseconds; JSON, with the sealed bytes in base64, took 99.
 It carries only None, bool, int, float, str, bytes, list, tuple and dict, and runs no code when it reads.
 """
 
