@@ -25,15 +25,18 @@ endif
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+		/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.installed ## Install into .venv and run the demonstration (needs no server, leaves nothing behind)
 	@$(BIN)/python demo.py
 
 ##@ Develop
-.PHONY: test lint bench clean
+.PHONY: test test-mysql lint bench clean
 test: lint ## Lint, check types and run every test; CI=true makes a missing database server a failure
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadgroup $(PYTEST)
+
+test-mysql: $(VENV)/.installed-dev ## Run the tests of drivers and faults on MySQL itself (fetches its Debian package)
+	@$(BIN)/python -m tests.servers.mysql $(PYTEST)
 
 lint: $(VENV)/.installed-dev ## Check style, formatting and types
 	@$(BIN)/ruff check .

@@ -1,7 +1,8 @@
-"""See the queue at work on real files: ``python demo.py [FOLDER]``.
+"""See the queue at work on real files: ``python demo.py [FOLDER] [--database-url URL]``.
 
 One job for each file of the folder, two nodes with four workers, a job that is retried, one that fails, a worker killed
-on purpose. Everything happens in a temporary folder on a local database, and every figure is measured.
+on purpose. Everything happens in a temporary folder on a local database, or on the empty database of a server, which is
+left as it was; and every figure is measured.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import random
 import secrets
 import shutil
 import signal
-import sqlite3
 import statistics
 import subprocess
 import sys
@@ -35,11 +35,16 @@ try:
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.table import Table
+    from sqlalchemy import select
 
     from taskqueue import Job, JobRecord, Priority, QueueManager, State, TaskQueueError, __version__, task
+    from taskqueue.drivers import database_file, migrate, open_driver
+    from taskqueue.drivers.schema import Fit
+    from taskqueue.drivers.tables import metadata
     from taskqueue.options import options_of
+    from taskqueue.payload import generate_key
     from taskqueue.payload.serialization import encode
-    from taskqueue.settings import GROUPS, load_settings
+    from taskqueue.settings import GROUPS, load_settings, mask_url
 except ModuleNotFoundError as missing:
     sys.exit(f"demo: the module {missing.name} is missing; run 'make demo', which installs what is needed")
 
@@ -135,11 +140,33 @@ def check(holds: bool, promise: str) -> None:  # noqa: FBT001 - a condition and 
         raise CheckFailed(f"this did not hold: {promise}")
 
 
+@dataclass(frozen=True)
+class Place:
+    """The database that is played on."""
+
+    url: str
+    key_file: Path | None = None
+    """Where a server's payloads have their key; beside a file one is made by itself."""
+    made_tables: bool = False
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Return the settings by which commands find it."""
+        key = {} if self.key_file is None else {"ENCRYPTION_KEY_FILE": str(self.key_file)}
+        return {"DATABASE_URL": self.url, **key}
+
+    def clear(self) -> None:
+        """Leave the database of a server as it was found: empty, or without tables."""
+        if database_file(self.url) is None:
+            (migrate.remove if self.made_tables else migrate.reset)(self.url)
+
+
 @dataclass
 class Stage:
     """What all acts share: where things are, who works, what was measured."""
 
     home: Path
+    place: Place
     source: Path
     files: list[str]
     console: Console
@@ -157,7 +184,7 @@ class Stage:
         """Start a real node, by the command that a user would type."""
         command = [sys.executable, "-m", "taskqueue.cli", "queue:work", *arguments, "--import=demo", "--max-time=300"]
         with (self.home / LOG).open("ab") as log:
-            node = subprocess.Popen(command, cwd=self.home, env=environment(self.home), stdout=log, stderr=log)  # noqa: S603
+            node = subprocess.Popen(command, cwd=self.home, env=environment(self.place), stdout=log, stderr=log)  # noqa: S603
         self.nodes.append(node)
 
     def await_true(self, holds: Callable[[], bool], promise: str) -> None:
@@ -178,27 +205,65 @@ class Stage:
             node.wait()
 
 
-def database_url(home: Path) -> str:
-    """Return the URL of the database in the demo's own folder."""
-    return f"sqlite:///{home / 'queue.db'}"
+def find_place(home: Path, url: str | None) -> Place:
+    """Return the database to play on: in the demo's own folder, or the one named, which must hold nothing."""
+    if url is None:
+        return Place(f"sqlite:///{home / 'queue.db'}")
+    address = load_settings(keywords={"database": {"url": url}}, environ={}, directory=home).settings.database.url
+    if database_file(address) is not None:
+        raise CheckFailed("--database-url is for servers; without it the demo makes a database in a folder of its own")
+    made = migrate.upgrade(address).fit is Fit.MISSING
+    refuse_used(address)
+    key = home / "queue.key"
+    key.touch(mode=0o600)
+    key.write_text(generate_key() + "\n", encoding="ascii")
+    return Place(address, key, made)
 
 
-def environment(home: Path) -> dict[str, str]:
+def refuse_used(address: str) -> None:
+    """Raise `CheckFailed` where others have stored something: their jobs would be worked on, and cleared away."""
+    with contextlib.closing(open_driver(address)) as driver:
+        held = sum(sum(queue.counts.values()) for queue in driver.queues()), len(driver.nodes()), len(driver.keys())
+        if any(held):
+            jobs, nodes, keys = held
+            raise CheckFailed(
+                f"{driver.describe()} is in use ({jobs:,} jobs, {nodes} nodes, {keys} keys) and was not touched:"
+                " name a database without jobs"
+            )
+
+
+def environment(place: Place) -> dict[str, str]:
     """Return an environment with the demo's settings and none of the user's own."""
     ours = {name for group in GROUPS.values() for option in options_of(group) for name in option.env}
     kept = {name: value for name, value in os.environ.items() if name not in ours}
-    return kept | {"DATABASE_URL": database_url(home), "PYTHONPATH": str(HERE)}
+    return kept | place.variables | {"PYTHONPATH": str(HERE)}
 
 
 @contextlib.contextmanager
-def staged(source: Path, console: Console, *, keep: bool) -> Iterator[Stage]:
+def staged(source: Path, console: Console, url: str | None, *, keep: bool) -> Iterator[Stage]:
     """Yield a stage in a folder of its own, and clear everything away afterwards, or say where it is kept."""
     files = files_of(source, console)
     home = Path(tempfile.mkdtemp(prefix="taskqueue-demo-"))
+    with contextlib.ExitStack() as afterwards:
+        if not keep:
+            afterwards.callback(shutil.rmtree, home, ignore_errors=True)
+        place = find_place(home, url)
+        if keep:
+            shown = " ".join(f"{name}={mask_url(value)}" for name, value in place.variables.items())
+            afterwards.callback(console.print, f"\n Kept: {shown}", soft_wrap=True)
+        else:
+            afterwards.callback(place.clear)
+        yield afterwards.enter_context(on_stage(home, place, source, files, console))
+
+
+@contextlib.contextmanager
+def on_stage(home: Path, place: Place, source: Path, files: list[str], console: Console) -> Iterator[Stage]:
+    """Yield a stage, and end its nodes afterwards."""
     quiet = logging.getLogger("demo")
     quiet.setLevel(logging.CRITICAL)
-    settings = load_settings(keywords={"database": {"url": database_url(home)}}, environ={}, directory=home).settings
-    stage = Stage(home, source, files, console, QueueManager(settings=settings, logger=quiet))
+    given: dict[str, dict[str, Any]] = {"database": {"url": place.url}, "encryption": {"key_file": place.key_file}}
+    settings = load_settings(keywords=given, environ={}, directory=home).settings
+    stage = Stage(home, place, source, files, console, QueueManager(settings=settings, logger=quiet))
     try:
         yield stage
     except CheckFailed:
@@ -207,10 +272,6 @@ def staged(source: Path, console: Console, *, keep: bool) -> Iterator[Stage]:
         raise
     finally:
         stage.close()
-        if keep:
-            console.print(f"\n Kept: DATABASE_URL={database_url(home)}", soft_wrap=True)
-        else:
-            shutil.rmtree(home, ignore_errors=True)
 
 
 def files_of(source: Path, console: Console) -> list[str]:
@@ -319,9 +380,8 @@ def act_report(stage: Stage, records: Sequence[JobRecord]) -> None:
     """Have one job add the results up, and compare its sums with our own count."""
     job = report.job([record.result for record in records])
     handle = stage.manager.push(job)
-    with contextlib.closing(sqlite3.connect(stage.home / "queue.db")) as database:
-        query = "SELECT length(payload) FROM tq_jobs WHERE id = ?"
-        (stored,) = database.execute(query, (handle.id.bytes,)).fetchone()
+    row = stage.manager.driver.get(handle.id.bytes)
+    stored = len(row.payload or b"") if row is not None else 0
     stage.manager.resume_queue(REPORTS)
     own = add_up([measure(stage.source / name) for name in stage.files])
     check(handle.result(timeout=PATIENCE) == own, "the report's sums are those that the demo counts itself")
@@ -367,16 +427,26 @@ def act_crash(stage: Stage) -> None:
 
 
 def act_at_rest(stage: Stage, records: Sequence[JobRecord]) -> None:
-    """Search the database's files for what went through them."""
+    """Search all that is stored for what went through it."""
     texts = [stage.secret, *(str(stage.source / name) for name in stage.files)]
     texts += [record.result["sha256"] for record in records]
-    stage.manager.disconnect()  # Closing a file drops the locks that SQLite holds on it in the same process.
-    paths = [path for path in stage.home.glob("queue.db*") if path.suffix != ".key"]
-    content = b"".join(path.read_bytes() for path in paths)
+    content, where = stored_bytes(stage)
     found = [text for text in texts if os.fsencode(text) in content]
     check(FILES.encode() in content, "the search finds the name of a queue, which is stored in clear")
     check(not found, f"no payload, result or error can be read at rest; {len(found)} texts were found")
-    stage.say("At rest", f"{len(texts):,} known texts sought in {len(content):,} bytes on disk", "none found")
+    stage.say("At rest", f"{len(texts):,} known texts sought in {len(content):,} bytes {where}", "none found")
+
+
+def stored_bytes(stage: Stage) -> tuple[bytes, str]:
+    """Return the content of the database's files, or of every table of ours on a server; and which of both it is."""
+    if database_file(stage.place.url) is not None:
+        stage.manager.disconnect()  # Closing a file drops the locks that SQLite holds on it in the same process.
+        paths = [path for path in stage.home.glob("queue.db*") if path.suffix != ".key"]
+        return b"".join(path.read_bytes() for path in paths), "on disk"
+    driver: Any = stage.manager.driver
+    rows = driver.read(lambda link: [row for each in metadata.sorted_tables for row in link.execute(select(each))])
+    values = (value for row in rows for value in row)
+    return b"\n".join(each if isinstance(each, bytes) else str(each).encode() for each in values), "of rows"
 
 
 def act_stop(stage: Stage) -> None:
@@ -430,11 +500,12 @@ def next_commands() -> list[str]:
     return [f"{worker} {rest}" for rest in ("queue:test --jobs=10", "queue:work --stop-when-empty", "queue:status")]
 
 
-def play(source: Path, console: Console, *, keep: bool) -> None:
+def play(source: Path, console: Console, url: str | None = None, *, keep: bool) -> None:
     """Play every act in its order."""
-    console.print(f"\n [bold]taskqueue {__version__}[/]: SQLite in a temporary folder, AES-256-GCM, zstd\n")
+    where = "SQLite in a temporary folder" if url is None else mask_url(url)
+    console.print(f"\n [bold]taskqueue {__version__}[/]: {escape(where)}, AES-256-GCM, zstd\n", soft_wrap=True)
     began = time.monotonic()
-    with staged(source, console, keep=keep) as stage:
+    with staged(source, console, url, keep=keep) as stage:
         act_start(stage)
         ids = act_push(stage)
         records = act_work(stage, ids)
@@ -457,6 +528,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Play the demo; return 0 when every check held."""
     parser = argparse.ArgumentParser(prog="demo.py", description="See the task queue at work on real files.")
     parser.add_argument("folder", nargs="?", type=Path, default=HERE / "taskqueue", help="whose files are measured")
+    parser.add_argument("--database-url", metavar="URL", help="an empty database on a server; its tables are made")
     parser.add_argument("--keep", action="store_true", help="leave the database behind, to look at")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="save what was shown as a picture")
     given = parser.parse_args(arguments)
@@ -466,7 +538,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda number, _frame: sys.exit(128 + number))  # so that nodes are ended, files removed
     console = Console(highlight=False, record=given.svg is not None, width=80 if given.svg is not None else None)
     try:
-        play(given.folder.resolve(), console, keep=given.keep)
+        play(given.folder.resolve(), console, given.database_url, keep=given.keep)
     except KeyboardInterrupt:
         return 130
     except (CheckFailed, TaskQueueError, subprocess.TimeoutExpired) as failure:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sqlite3
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ import psutil
 import taskqueue
 
 _FLUSHES = 200
+_LIBRARIES = ("sqlalchemy", "psycopg", "pymysql", "cryptography")
 _BLOCK = bytes(8192)
 
 
@@ -44,12 +44,8 @@ class Machine:
 
 def describe_machine(huey: str | None) -> Machine:
     """Look at this machine, and time its disk."""
-    versions = {
-        "python": platform.python_version(),
-        "sqlite": sqlite3.sqlite_version,
-        "taskqueue": taskqueue.__version__,
-    }
-    versions |= {name: metadata.version(name) for name in ("sqlalchemy", "cryptography")}
+    versions = {"python": platform.python_version(), "taskqueue": taskqueue.__version__}
+    versions |= {name: metadata.version(name) for name in _LIBRARIES}
     if huey is not None:
         versions["huey"] = huey
     return Machine(

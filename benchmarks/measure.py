@@ -3,47 +3,51 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
 OURS = "taskqueue"
-BARE = "bare sqlite3"
 HUEY = "Huey"
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much is measured: jobs per repetition, repetitions, latency samples, seconds of idling."""
+    """How much is measured: jobs per repetition, repetitions, latency samples, seconds of idling, rows that wait."""
 
     singles: int
     bulk: int
     drained: int
+    drain_workers: tuple[int, ...]
     rounds: int
     stamps: int
     stamp_gap: float
     series: int
     idle: float
     memory_jobs: int
-    memory_workers: int
+    memory_workers: tuple[int, ...]
+    grown: int
+    """Jobs that are drained beside a backlog or a history."""
+    waiting: int
+    finished: int
+    growth_rounds: int
 
 
-FULL_RUN = Sizes(8_000, 20_000, 20_000, 3, 100, 0.1, 2, 10.0, 1_000, 4)
-QUICK_RUN = Sizes(1_000, 3_000, 4_000, 1, 20, 0.05, 1, 2.0, 300, 2)
-TINY_RUN = Sizes(100, 1_000, 200, 1, 3, 0.02, 1, 0.2, 50, 2)
+FULL_RUN = Sizes(8_000, 20_000, 20_000, (1, 2), 3, 75, 0.1, 2, 8.0, 1_000, (1, 4), 20_000, 500_000, 1_000_000, 3)
+QUICK_RUN = Sizes(1_000, 3_000, 4_000, (1, 2), 1, 20, 0.05, 1, 2.0, 300, (1, 2), 4_000, 50_000, 100_000, 1)
+TINY_RUN = Sizes(50, 1_000, 200, (2,), 1, 3, 0.02, 1, 0.2, 50, (2,), 200, 1_000, 1_000, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One repetition: ``jobs`` in so many seconds of wall and CPU time."""
+    """One repetition: ``jobs`` in so many seconds of wall time, and of CPU time of clients, workers and the server."""
 
     jobs: int
     seconds: float
     cpu_seconds: float
+    server_seconds: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -52,13 +56,18 @@ class Sample:
 
     @property
     def cpu_us(self) -> float:
-        """Return microseconds of CPU time a job, over all processes."""
+        """Return microseconds of CPU time a job, over all processes but the server's."""
         return self.cpu_seconds / self.jobs * 1e6
+
+    @property
+    def server_us(self) -> float:
+        """Return microseconds of the server's CPU time a job."""
+        return self.server_seconds / self.jobs * 1e6
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What a figure is of. ``durability`` is SQLite's ``synchronous``; ``workers`` is 0 where there are none."""
+    """What a figure is of. ``durability`` is called as the database calls it; ``workers`` is 0 where there are none."""
 
     measure: str
     system: str
@@ -70,10 +79,10 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """Something to be measured: ``run`` gets an empty folder and makes one repetition in it."""
+    """Something to be measured: ``run`` makes one repetition."""
 
     label: Label
-    run: Callable[[Path], Sample]
+    run: Callable[[], Sample]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +109,13 @@ class Rate:
 
     @property
     def cpu_us(self) -> float:
-        """Return the median of the CPU time a job, in microseconds."""
+        """Return the median of the CPU time a job, in microseconds, without the server's."""
         return statistics.median(sample.cpu_us for sample in self.samples)
+
+    @property
+    def server_us(self) -> float:
+        """Return the median of the server's CPU time a job, in microseconds."""
+        return statistics.median(sample.server_us for sample in self.samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,24 +137,32 @@ def interleaved(contestants: Sequence[Contestant], rounds: int, tell: Callable[[
         start = number % max(1, len(contestants))
         for contestant in [*contestants[start:], *contestants[:start]]:
             tell(contestant.label)
-            with tempfile.TemporaryDirectory(prefix="taskqueue-bench-") as folder:
-                samples[contestant.label].append(contestant.run(Path(folder)))
+            samples[contestant.label].append(contestant.run())
     return [Rate(label, tuple(taken)) for label, taken in samples.items()]
 
 
-def timed(jobs: int, work: Callable[[int], int], *, slice_of: int = 100, cap: float = 1.5) -> Sample:
+def timed(
+    jobs: int,
+    work: Callable[[int], int],
+    server_cpu: Callable[[], float],
+    *,
+    slice_of: int = 100,
+    cap: float = 1.5,
+) -> Sample:
     """Return what ``jobs`` jobs take in this process, or as many as are done within ``cap`` seconds.
 
     ``work`` does as many jobs as it is asked for and returns how many those were; fewer: there are no more.
     """
     done = 0
+    server = server_cpu()
     wall, cpu = time.perf_counter(), time.process_time()
     while done < jobs and time.perf_counter() - wall < cap:
         found = work(min(slice_of, jobs - done))
         done += found
         if found < slice_of:
             break
-    return Sample(done, time.perf_counter() - wall, time.process_time() - cpu)
+    seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
+    return Sample(done, seconds, cpu_seconds, server_cpu() - server)
 
 
 def reading(label: Label, what: str, unit: str, values: Iterable[float]) -> Reading:

@@ -51,10 +51,11 @@ def drains(python: str, sizes: Sizes) -> Iterator[Contestant]:
             yield Contestant(Label("drain", HUEY, durability, workers), run)
 
 
-def _measure(python: str, what: str, durability: str, jobs: int, workers: int, folder: Path) -> Sample:
-    database, payload = str(folder / "huey.db"), json.dumps(PAYLOAD)
-    command = [python, str(_PROGRAM), what, database, durability, str(jobs), str(workers), payload]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=False)
+def _measure(python: str, what: str, durability: str, jobs: int, workers: int) -> Sample:
+    with tempfile.TemporaryDirectory(prefix="taskqueue-bench-") as folder:
+        database, payload = f"{folder}/huey.db", json.dumps(PAYLOAD)
+        command = [python, str(_PROGRAM), what, database, durability, str(jobs), str(workers), payload]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=False)
     if done.returncode:
         raise RuntimeError(f"Huey's {what} failed: {done.stderr.strip().splitlines()[-1:]}")
     found = json.loads(done.stdout)

@@ -1,18 +1,20 @@
-"""The rates as a picture: one panel a measure, bars grouped by durability, with the spread of the repetitions."""
+"""The rates of a database as a picture: a panel a measure, bars grouped by durability, with their spread."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import BARE, OURS, Rate
+from benchmarks.databases.kind import Kind
+from benchmarks.growth import ALONE, GROWTH
+from benchmarks.measure import OURS, Rate
 
-_COLOURS = {OURS: "#1f6f8b", BARE: "#b8b8b8"}
-_OTHER = "#d98e04"
+_OURS, _BARE, _OTHER = "#1f6f8b", "#b8b8b8", "#d98e04"
+Place = Callable[[Rate], Any]
 
 
-def draw(rates: Sequence[Rate], path: Path) -> None:
+def draw(kind: Kind, rates: Sequence[Rate], path: Path) -> None:
     """Draw the rates into a PNG file; nothing where there are none."""
     if not rates:
         return
@@ -27,20 +29,24 @@ def draw(rates: Sequence[Rate], path: Path) -> None:
         len(measures), 1, figsize=(9, 0.32 * sum(heights)), squeeze=False, height_ratios=heights, layout="constrained"
     )
     for panel, measure in zip(panels.flat, measures, strict=True):
-        _draw_panel(panel, measure, [rate for rate in rates if rate.label.measure == measure])
+        _draw_panel(panel, kind, measure, [rate for rate in rates if rate.label.measure == measure])
+    figure.suptitle(kind.title, fontsize=11)
     figure.savefig(path, dpi=110, metadata={"Software": None})
     plt.close(figure)
 
 
-def _draw_panel(panel: Any, measure: str, rates: Sequence[Rate]) -> None:
-    ordered = sorted(rates, key=_place)
+def _draw_panel(panel: Any, kind: Kind, measure: str, rates: Sequence[Rate]) -> None:
+    colours = {OURS: _OURS, kind.bare_name: _BARE}
+    ordered = sorted(rates, key=_place_in(kind))
     medians = [rate.median for rate in ordered]
-    spread = [
-        [rate.median - rate.low for rate in ordered],
-        [rate.high - rate.median for rate in ordered],
-    ]
-    colours = [_COLOURS.get(rate.label.system, _OTHER) for rate in ordered]
-    bars = panel.barh([_name(rate) for rate in ordered], medians, xerr=spread, color=colours, ecolor="#444444")
+    spread = [[rate.median - rate.low for rate in ordered], [rate.high - rate.median for rate in ordered]]
+    bars = panel.barh(
+        [_name(rate) for rate in ordered],
+        medians,
+        xerr=spread,
+        color=[colours.get(rate.label.system, _OTHER) for rate in ordered],
+        ecolor="#444444",
+    )
     panel.bar_label(bars, [f"{median:,.0f}" for median in medians], padding=6, fontsize=8)
     panel.set_title(f"{measure}, jobs a second", loc="left", fontsize=10)
     panel.tick_params(labelsize=8)
@@ -49,17 +55,20 @@ def _draw_panel(panel: Any, measure: str, rates: Sequence[Rate]) -> None:
     panel.spines[["top", "right"]].set_visible(False)
 
 
-def _place(rate: Rate) -> tuple[bool, bool, bool, int, str]:
-    """Return where a bar stands: NORMAL first and plain FULL last, within them ours first and the bare loop last."""
-    label = rate.label
-    return label.durability != "NORMAL", label.durability == "FULL", label.system != OURS, label.workers, label.system
+def _place_in(kind: Kind) -> Place:
+    """Return where a bar stands: by durability, within one ours first and then by name."""
+    order = {each.name: number for number, each in enumerate(kind.durabilities)}
+
+    def place(rate: Rate) -> tuple[int, bool, int, str, bool]:
+        label = rate.label
+        return order[label.durability], label.system != OURS, label.workers, label.system, label.way != ALONE
+
+    return place
 
 
 def _name(rate: Rate) -> str:
     label = rate.label
-    parts = [
-        label.system,
-        label.way,
-        f"{label.workers} worker{'s' if label.workers > 1 else ''}" if label.workers else "",
-    ]
-    return ", ".join([*filter(None, parts), label.durability])
+    if label.measure == GROWTH:
+        return label.way
+    workers = f"{label.workers} worker{'s' if label.workers > 1 else ''}" if label.workers else ""
+    return ", ".join([*filter(None, [label.system, label.way, workers]), label.durability])

@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
-from pathlib import Path
-from typing import Any
 
-from benchmarks import bare
+from benchmarks.bare import BULK as BULK_SIZE
+from benchmarks.bare import BareLoop
+from benchmarks.databases.kind import Durability, Kind
 from benchmarks.jobs import PAYLOAD, Nothing
-from benchmarks.measure import BARE, OURS, Contestant, Label, Sample, Sizes, timed
-from benchmarks.node import settings_for
+from benchmarks.measure import OURS, Contestant, Label, Sample, Sizes, timed
 from taskqueue.manager import QueueManager
 
 SINGLE, BULK = "single push", "bulk push"
-DURABILITIES = ("NORMAL", "FULL")
-Push = Callable[[sqlite3.Connection, dict[str, Any], int], int]
 
 
-def singles(sizes: Sizes) -> Iterator[Contestant]:
+def singles(kind: Kind, sizes: Sizes) -> Iterator[Contestant]:
     """Yield the contestants of the single push."""
-    for durability in DURABILITIES:
-        yield Contestant(Label(SINGLE, OURS, durability), partial(push_singly, durability, sizes.singles))
-        yield Contestant(Label(SINGLE, BARE, durability), partial(insert_singly, durability, sizes.singles))
+    for durability in kind.equal_durabilities():
+        ours = partial(push_singly, kind, durability, sizes.singles)
+        yield Contestant(Label(SINGLE, OURS, durability.name), ours)
+        bare = partial(_insert, kind, durability, BareLoop.push, sizes.singles, 100)
+        yield Contestant(Label(SINGLE, kind.bare_name, durability.name), bare)
 
 
-def bulks(sizes: Sizes) -> Iterator[Contestant]:
+def bulks(kind: Kind, sizes: Sizes) -> Iterator[Contestant]:
     """Yield the contestants of the bulk push."""
-    for durability in DURABILITIES:
-        yield Contestant(Label(BULK, OURS, durability), partial(push_in_bulk, durability, sizes.bulk))
-        yield Contestant(Label(BULK, BARE, durability), partial(insert_in_bulk, durability, sizes.bulk))
+    for durability in kind.equal_durabilities():
+        yield Contestant(Label(BULK, OURS, durability.name), partial(push_in_bulk, kind, durability, sizes.bulk))
+        bare = partial(_insert, kind, durability, BareLoop.push_many, sizes.bulk, BULK_SIZE)
+        yield Contestant(Label(BULK, kind.bare_name, durability.name), bare)
 
 
-def push_singly(durability: str, jobs: int, folder: Path) -> Sample:
+def push_singly(kind: Kind, durability: Durability, jobs: int) -> Sample:
     """Push jobs one by one, each sealed and committed by itself."""
 
     def work(number: int) -> int:
@@ -42,36 +41,29 @@ def push_singly(durability: str, jobs: int, folder: Path) -> Sample:
             manager.push(Nothing(PAYLOAD))
         return number
 
-    with QueueManager(settings=settings_for(folder / "queue.db", durability.lower())) as manager:
+    with kind.empty() as place, QueueManager(settings=place.make_tables().settings(durability)) as manager:
         manager.push(Nothing(PAYLOAD))
-        return timed(jobs, work)
+        return timed(jobs, work, place.server_cpu)
 
 
-def push_in_bulk(durability: str, jobs: int, folder: Path) -> Sample:
+def push_in_bulk(kind: Kind, durability: Durability, jobs: int) -> Sample:
     """Push jobs 1,000 at a time."""
-    with QueueManager(settings=settings_for(folder / "queue.db", durability.lower())) as manager:
+    with kind.empty() as place, QueueManager(settings=place.make_tables().settings(durability)) as manager:
         manager.push(Nothing(PAYLOAD))
-        return timed(jobs, partial(fill, manager), slice_of=bare.BULK)
+        return timed(jobs, partial(fill, manager), place.server_cpu, slice_of=BULK_SIZE)
 
 
 def fill(manager: QueueManager, jobs: int) -> int:
     """Push no-op jobs, 1,000 a call."""
-    for start in range(0, jobs, bare.BULK):
-        manager.push_many([Nothing(PAYLOAD) for _ in range(min(bare.BULK, jobs - start))])
+    for start in range(0, jobs, BULK_SIZE):
+        manager.push_many([Nothing(PAYLOAD) for _ in range(min(BULK_SIZE, jobs - start))])
     return jobs
 
 
-def insert_singly(durability: str, jobs: int, folder: Path) -> Sample:
-    """Insert bare rows one by one."""
-    return _insert(folder, durability, bare.push, jobs, 100)
+Push = Callable[[BareLoop, dict[str, object], int], int]
 
 
-def insert_in_bulk(durability: str, jobs: int, folder: Path) -> Sample:
-    """Insert bare rows 1,000 at a time."""
-    return _insert(folder, durability, bare.push_many, jobs, bare.BULK)
-
-
-def _insert(folder: Path, durability: str, push: Push, jobs: int, slice_of: int) -> Sample:
-    with closing(bare.open_table(folder / "bare.db", durability)) as raw:
-        push(raw, PAYLOAD, 1)
-        return timed(jobs, partial(push, raw, PAYLOAD), slice_of=slice_of)
+def _insert(kind: Kind, durability: Durability, push: Push, jobs: int, slice_of: int) -> Sample:
+    with kind.empty() as place, closing(place.bare(durability)) as loop:
+        push(loop, PAYLOAD, 1)
+        return timed(jobs, partial(push, loop, PAYLOAD), place.server_cpu, slice_of=slice_of)

@@ -26,7 +26,7 @@ from .output import PROGRAM, clean, is_terminal
 WIDEST_HELP = 100
 
 _HEADING = re.compile(r"^(\S[^\n]*:)$", re.MULTILINE)
-_LABEL = re.compile(r"^(  )(--[a-z][^\n]*?|[a-z]+:[a-z]+|help|list)(?=  |$)", re.MULTILINE)
+_LABEL = re.compile(r"^(  )(--[a-z][^\n]*?|[a-z]+:[a-z]+|doctor|help|list)(?=  |$)", re.MULTILINE)
 _PLAIN_TYPE = re.compile(r" <(?:list\[str\]|str)>$")
 _WIDEST_LABEL = 32
 

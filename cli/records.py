@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from taskqueue.record import Attempt, ErrorDetails, JobRecord, iso
 from taskqueue.states import State
@@ -20,6 +21,7 @@ STATE_STYLES = {
     State.CANCELLED.value: "dim",
 }
 
+_SHOWN = 3
 _ID = Column("id")
 _CLASS = Column("class", folds=True)
 _QUEUE = Column("queue", folds=True)
@@ -72,6 +74,7 @@ def job_facts(record: JobRecord) -> dict[str, Any]:
         "priority": record.priority,
         "state": f"{record.state} ({record.reason})" if record.reason else record.state.value,
         "blocked by": record.blocked_by,
+        "waits for": _first_of(record.dependencies),
         "tags": ", ".join(record.tags),
         "category": record.category,
         "attempt": _attempts(record),
@@ -91,6 +94,12 @@ def job_facts(record: JobRecord) -> dict[str, Any]:
         "key": record.key_id,
     }
     return {name: value for name, value in facts.items() if value not in (None, "")}
+
+
+def _first_of(ids: Sequence[UUID]) -> str:
+    """Return the first few of ids that may be a thousand."""
+    more = f", and {len(ids) - _SHOWN:,} more" if len(ids) > _SHOWN else ""
+    return ", ".join(str(each) for each in ids[:_SHOWN]) + more
 
 
 def error_line(record: JobRecord) -> str:

@@ -13,6 +13,7 @@ if __name__ != "taskqueue":
     raise ImportError(f"this package is taskqueue: import it by that name, not as {__name__}")
 
 if TYPE_CHECKING:
+    from taskqueue.async_manager import AsyncJobHandle, AsyncQueueManager
     from taskqueue.backoff import Backoff
     from taskqueue.errors import TaskQueueError
     from taskqueue.functions import task
@@ -21,16 +22,20 @@ if TYPE_CHECKING:
     from taskqueue.job_options import Priority
     from taskqueue.manager import QueueManager
     from taskqueue.record import JobRecord
-    from taskqueue.states import Delivery, Reason, State
+    from taskqueue.states import Delivery, OnConflict, ParentFailure, Reason, State
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncJobHandle",
+    "AsyncQueueManager",
     "Backoff",
     "Delivery",
     "Job",
     "JobHandle",
     "JobRecord",
+    "OnConflict",
+    "ParentFailure",
     "Priority",
     "QueueManager",
     "Reason",
@@ -46,11 +51,15 @@ if not (_here / "cli").is_dir():  # a checkout: the command line lies beside thi
 
 if not TYPE_CHECKING:  # hidden from type checkers, which would otherwise accept any name
     _HOMES = {
+        "AsyncJobHandle": "async_manager",
+        "AsyncQueueManager": "async_manager",
         "Backoff": "backoff",
         "Delivery": "states",
         "Job": "job",
         "JobHandle": "handle",
         "JobRecord": "record",
+        "OnConflict": "states",
+        "ParentFailure": "states",
         "Priority": "job_options",
         "QueueManager": "manager",
         "Reason": "states",

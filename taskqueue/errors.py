@@ -5,10 +5,11 @@
     TaskQueueError                  1   anything of ours went wrong
     ├── UsageError                  2   an argument, option or flag cannot be used
     │   ├── InvalidOption           2   a job option is unknown or out of bounds
-    │   └── PayloadError            2   a payload cannot be stored
-    │       ├── PayloadTypeError    2   a value of a type that does not survive the round trip
-    │       ├── PayloadTooLarge     2   over the size limit
-    │       └── PayloadTooDeep      2   nested too deeply, or containing itself
+    │   ├── PayloadError            2   a payload cannot be stored
+    │   │   ├── PayloadTypeError    2   a value of a type that does not survive the round trip
+    │   │   ├── PayloadTooLarge     2   over the size limit
+    │   │   └── PayloadTooDeep      2   nested too deeply, or containing itself
+    │   └── DependencyError         2   a job depends on one that does not exist, or on itself
     ├── NotFound                    3   the named thing does not exist
     │   ├── JobNotFound             3
     │   └── UnknownJobClass         3   the registry has no such class
@@ -73,6 +74,10 @@ class PayloadTooLarge(PayloadError, ValueError):
 
 class PayloadTooDeep(PayloadError, ValueError):
     """A payload is nested too deeply, or contains itself."""
+
+
+class DependencyError(UsageError, ValueError):
+    """A job names a parent that does not exist, or its parents form a cycle; nothing was stored."""
 
 
 class NotFound(TaskQueueError, LookupError):

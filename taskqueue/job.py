@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple
@@ -15,7 +15,7 @@ from taskqueue.ids import new_id
 from taskqueue.job_options import JobOptions, Priority
 from taskqueue.options import convert_all
 from taskqueue.registry import REGISTRY, module_name
-from taskqueue.states import Delivery
+from taskqueue.states import Delivery, OnConflict, ParentFailure
 
 _OPTION_NAMES = tuple(field.name for field in fields(JobOptions))
 
@@ -54,6 +54,8 @@ class Job:
     priority: int = Priority.NORMAL
     tags: tuple[str, ...] | list[str] = ()
     category: str | None = None
+    dependencies: Sequence[Any] = ()
+    on_parent_failure: ParentFailure | str = ParentFailure.FAIL
     delay: float | None = None
     at: datetime | None = None
     run_at: datetime | None = None
@@ -64,6 +66,7 @@ class Job:
     timeout: float | None = None
     delivery: Delivery | str = Delivery.AT_LEAST_ONCE
     unique_key: str | None = None
+    on_conflict: OnConflict | str = OnConflict.ERROR
 
     name: ClassVar[str] = ""
     """The name under which jobs of this class are stored; empty: ``module.QualName``."""

@@ -8,18 +8,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any
+from uuid import UUID
 
 from taskqueue.backoff import LONGEST_DELAY, Backoff, fixed
 from taskqueue.clock import EPOCH
 from taskqueue.conversion import Expected
-from taskqueue.errors import InvalidOption
+from taskqueue.errors import InvalidOption, UsageError
+from taskqueue.ids import parse_id
 from taskqueue.options import option
-from taskqueue.states import Delivery
+from taskqueue.states import Delivery, OnConflict, ParentFailure
 
 _QUEUE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 MOST_TAGS = 32
 LONGEST_TAG = 64
+MOST_PARENTS = 1000
 
 
 class Priority(IntEnum):
@@ -110,6 +113,28 @@ def parse_unique_key(value: Any) -> str:
     raise Expected("text of 1 to 255 characters")
 
 
+def parse_dependencies(value: Any) -> tuple[UUID, ...]:
+    """Return the ids of jobs, handles, records, ids and texts, each once; texts are split at commas."""
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, Iterable) or isinstance(value, (bytes, dict)):
+        raise Expected("a list of jobs, handles or ids")
+    found: dict[UUID, None] = {}
+    for each in value:
+        parts = [part.strip() for part in each.split(",") if part.strip()] if isinstance(each, str) else [each]
+        found.update((_id_of(part), None) for part in parts)
+        if len(found) > MOST_PARENTS:
+            raise Expected(f"at most {MOST_PARENTS:,} jobs: let a job in between gather some of them")
+    return tuple(found)
+
+
+def _id_of(parent: Any) -> UUID:
+    try:
+        return parse_id(getattr(parent, "id", parent))
+    except UsageError:
+        raise Expected("a list of jobs, handles or ids (UUIDs)") from None
+
+
 @dataclass(frozen=True, slots=True)
 class JobOptions:
     """How a job is to be run. A class sets its own defaults as attributes; keyword arguments override them."""
@@ -122,6 +147,14 @@ class JobOptions:
     )
     tags: tuple[str, ...] = option((), help="Labels to find the job by; stored in clear.", parse=parse_tags)
     category: str | None = option(None, help="One label for statistics; stored in clear.", parse=parse_text)
+    dependencies: tuple[UUID, ...] = option(
+        (), help="Jobs that must complete before this one starts.", parse=parse_dependencies, metavar="ID,ID"
+    )
+    on_parent_failure: ParentFailure = option(
+        ParentFailure.FAIL,
+        help="What becomes of this job when one of its dependencies fails or is cancelled: it fails too, is cancelled,"
+        " runs all the same, or waits until that one has been retried and completes.",
+    )
     delay: float | None = option(
         None, help="Seconds to wait before the first attempt.", unit="seconds", minimum=0, maximum=LONGEST_DELAY
     )
@@ -157,6 +190,10 @@ class JobOptions:
     )
     unique_key: str | None = option(
         None, help="Refuse the push while another live job has this key.", parse=parse_unique_key
+    )
+    on_conflict: OnConflict = option(
+        OnConflict.ERROR,
+        help="Where the unique key is taken: error refuses the push, keep leaves the other job, replace cancels it.",
     )
 
     def __post_init__(self) -> None:

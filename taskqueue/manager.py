@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
@@ -13,28 +13,29 @@ from uuid import UUID
 from taskqueue.backoff import LONGEST_DELAY
 from taskqueue.clock import SYSTEM_CLOCK, Clock, to_us
 from taskqueue.drivers.base import Driver
-from taskqueue.drivers.values import JobChanges, JobFilter, NewJob
-from taskqueue.errors import InvalidTransition, JobFailed, JobNotFound, UsageError, WaitTimeout
+from taskqueue.drivers.retention import asked_purge
+from taskqueue.drivers.values import BlockedBy, JobChanges, JobFilter
+from taskqueue.errors import InvalidTransition, JobFailed, JobNotFound, UsageError
 from taskqueue.events import Event, Events, Listener
 from taskqueue.handle import Access, JobHandle, failure_text
 from taskqueue.ids import parse_id
 from taskqueue.job import Job
 from taskqueue.job_options import parse_priority, parse_queue, parse_tags, parse_time
 from taskqueue.payload import Codec
+from taskqueue.pushing import Pusher
 from taskqueue.record import JobRecord
-from taskqueue.registry import module_name
-from taskqueue.settings import Settings, load_settings
+from taskqueue.settings import Settings
 from taskqueue.states import State
 from taskqueue.statistics import performance, queue_stats, worker_health
-from taskqueue.store import Store, open_store
-from taskqueue.translation import job_filter, job_record, new_job
+from taskqueue.store import Store, open_store, settings_of
+from taskqueue.translation import checked, filter_of, job_record
+from taskqueue.waiting import Watch
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
 MOST_LISTED = 100
-_FIRST_LOOK, _LAST_LOOK = 0.002, 0.05
 _logger = logging.getLogger("taskqueue.manager")
 
 
@@ -62,14 +63,13 @@ class QueueManager:
         settings: Settings | None = None,
         **options: Any,
     ) -> None:
-        self._settings = settings or _settings(url, encryption_key, options)
+        self._settings = settings or settings_of(url, encryption_key, options)
         self._logger = logger or _logger
         self._events = events or Events()
         self._clock = clock
         self._opening = threading.Lock()
         self._store: Store | None = None
-        self._salt = b""
-        self._warned: set[type[Job]] = set()
+        self._made_pusher: Pusher | None = None
 
     @classmethod
     def from_env(cls, **keywords: Any) -> QueueManager:
@@ -119,28 +119,36 @@ class QueueManager:
         When this returns the job survives the death of any process. With ``session`` the job is one INSERT in the
         caller's transaction instead: visible when that commits, gone without a trace when it rolls back. Pushing the
         same job twice stores it once. Raises `PayloadError` or `InvalidOption` before anything is written.
+
+        Where another live job has the same ``unique_key``, ``on_conflict`` decides: ``error`` raises `DuplicateJob`,
+        ``keep`` stores nothing and returns the handle of that job, ``replace`` cancels it and stores this one, which
+        is a `DuplicateJob` too where it runs already.
         """
-        row, tags = self._seal(job.configure(**options) if options else job)
-        if session is None:
-            self._open().driver.push(row, tags)
-        else:
-            self._open().driver.push_within(session, [row], [tags])
-        self._tell_pushed(row)
-        return self.handle(job.id)
+        return self.handle(self._pusher.push(job.configure(**options) if options else job, session))
 
     def push_many(self, jobs: Iterable[Job], *, session: Session | Connection | None = None) -> list[UUID]:
-        """Store jobs in one transaction, all or none, and return their ids."""
-        sealed = [(job.id, *self._seal(job)) for job in jobs]
-        rows, tags = [row for _, row, _ in sealed], [tags for _, _, tags in sealed]
-        if not rows:
-            return []
-        if session is None:
-            self._open().driver.push_many(rows, tags if any(tags) else ())
-        else:
-            self._open().driver.push_within(session, rows, tags)
-        for row in rows:
-            self._tell_pushed(row)
-        return [job_id for job_id, _, _ in sealed]
+        """Store jobs in one transaction, all or none, and return their ids in the same order.
+
+        A job that is passed over because of ``on_conflict="keep"`` is stood for by the id of the one that is there.
+        """
+        return self._pusher.push_many(list(jobs), session)
+
+    def push_once(self, job: Job, ignore_payload: bool = False, **options: Any) -> tuple[JobHandle, bool]:  # noqa: FBT001, FBT002
+        """Store a job unless the same one waits or runs; return the handle of the one that stands and if it is new.
+
+        The same is: same class, equal payload (in value and type, whatever the order of its dicts), in any queue,
+        pushed by `push_once` too. A job that waits with other options than this push names is cancelled and the new
+        one takes its place; one that runs keeps its options. With ``ignore_payload`` the class alone is compared: a job
+        that waits with another payload is replaced, one that runs with another payload raises `DuplicateJob`. A job
+        with a ``unique_key`` is compared by that key instead.
+
+        What is compared is kept as a digest under a secret of the oldest encryption key that is loaded: leave an old
+        key loaded until the jobs from before its rotation are done. Without encryption the secret is in the database.
+        """
+        job_id, created = self._pusher.push_once(
+            job.configure(**options) if options else job, ignore_payload=ignore_payload
+        )
+        return self.handle(job_id), created
 
     def handle(self, job_id: UUID | str) -> JobHandle:
         """Return a handle for a job that was pushed earlier."""
@@ -154,7 +162,9 @@ class QueueManager:
         row = self._open().driver.get(key)
         if row is None:
             raise JobNotFound(f"there is no job {parse_id(job_id)}: it was never pushed here, or purged since")
-        return job_record(row, self._open().driver.attempts([key]).get(key, ()), self._codec)
+        driver = self._open().driver
+        parents = driver.parents([key]).get(key, ()) if row.blocked_by is BlockedBy.PARENTS else ()
+        return job_record(row, driver.attempts([key]).get(key, ()), self._codec, parents)
 
     def get_jobs(self, *, limit: int = MOST_LISTED, **conditions: Any) -> list[JobRecord]:
         """Return jobs that meet every condition, the newest first.
@@ -163,7 +173,7 @@ class QueueManager:
         ``reason``, ``since`` and ``until`` (of the push), ``before`` (an id: the next page).
         """
         driver = self._open().driver
-        rows = driver.find(_filter(conditions), limit)
+        rows = driver.find(filter_of(conditions), limit)
         attempts = driver.attempts([row.id for row in rows if row.attempt or row.reason])
         return [job_record(row, attempts.get(row.id, ()), self._codec) for row in rows]
 
@@ -179,7 +189,7 @@ class QueueManager:
 
     def count_jobs(self, **conditions: Any) -> int:
         """Count jobs that meet every condition of `get_jobs`."""
-        return self._open().driver.count(_filter(conditions))
+        return self._open().driver.count(filter_of(conditions))
 
     def size(self, queue: str | None = None) -> int:
         """Return how many jobs wait or run: in one queue, or in all."""
@@ -211,12 +221,16 @@ class QueueManager:
         handle = self.handle(job_id)
         if not self._open().driver.revive(JobFilter(ids=(handle.id.bytes,)), run_at=self._due(delay)):
             self._refuse(handle.id, "retried: only a failed or cancelled job whose payload is kept can be")
+        self._open().announce()
         return handle
 
     def retry_failed_jobs(self, *, delay: float = 0.0, **conditions: Any) -> list[UUID]:
         """Give every failed job that meets the conditions of `get_jobs` fresh attempts; return their ids."""
-        which = _filter({"state": State.FAILED, **conditions})
-        return [UUID(bytes=each) for each in self._open().driver.revive(which, run_at=self._due(delay))]
+        which = filter_of({"state": State.FAILED, **conditions})
+        revived = self._open().driver.revive(which, run_at=self._due(delay))
+        if revived:
+            self._open().announce()
+        return [UUID(bytes=each) for each in revived]
 
     def cancel_job(self, job_id: UUID | str) -> bool:
         """Cancel a job that waits; False where it runs or has finished. Raises `JobNotFound`."""
@@ -228,7 +242,7 @@ class QueueManager:
 
     def cancel_jobs(self, **conditions: Any) -> list[UUID]:
         """Cancel every job that waits and meets the conditions of `get_jobs`; return their ids."""
-        cancelled = [UUID(bytes=each) for each in self._open().driver.cancel(_filter(conditions))]
+        cancelled = [UUID(bytes=each) for each in self._open().driver.cancel(filter_of(conditions))]
         if self._events.wanted("cancel"):
             for job_id in cancelled:
                 self._events.emit(Event("cancel", job_id))
@@ -252,13 +266,14 @@ class QueueManager:
             raise UsageError("give only one of run_at and delay")
         key = parse_id(job_id)
         changes = JobChanges(
-            queue=_checked("queue", parse_queue, queue),
-            rank=-_checked("priority", parse_priority, priority) if priority is not None else None,
+            queue=checked("queue", parse_queue, queue),
+            rank=-checked("priority", parse_priority, priority) if priority is not None else None,
             run_at=self._moment(run_at, delay),
-            tags=_checked("tags", parse_tags, tags),
+            tags=checked("tags", parse_tags, tags),
         )
         if not self._open().driver.update(key.bytes, changes):
             self._refuse(key, "changed: only a job that waits can be")
+        self._open().announce()
         return self.get_job(key)
 
     def delete_job(self, job_id: UUID | str) -> None:
@@ -269,19 +284,36 @@ class QueueManager:
 
     def delete_jobs(self, **conditions: Any) -> int:
         """Remove every job that does not run and meets the conditions of `get_jobs`; return how many."""
-        return self._open().driver.delete(_filter(conditions))
+        return self._open().driver.delete(filter_of(conditions))
 
     def flush(self, queue: str | None = None) -> int:
         """Remove every job that waits, in one queue or in all, and return how many; what runs and history stay."""
         return self._open().driver.flush(queue)
 
+    def purge(
+        self,
+        *,
+        older_than: float | timedelta | str | None = None,
+        state: State | str | Sequence[State | str] | None = None,
+        queue: str | None = None,
+        keep: int | None = None,
+    ) -> int:
+        """Remove finished jobs for good, in small batches, and return how many; the statistics stay.
+
+        Those that finished longer ago than ``older_than`` (seconds, or text such as ``30d``), in these final states.
+        With ``keep`` the last that many finished jobs of each queue stay. Give one of the two, or both.
+        """
+        wanted = asked_purge(self._open().driver, self._clock, older_than, state, queue, keep)
+        return wanted.run(self._clock)
+
     def pause_queue(self, queue: str, note: str | None = None) -> None:
         """Stop claims from a queue on every node, over restarts, until `resume_queue`."""
-        self._open().driver.pause(_checked("queue", parse_queue, queue), note)
+        self._open().driver.pause(checked("queue", parse_queue, queue), note)
 
     def resume_queue(self, queue: str) -> None:
         """Allow claims from a queue again."""
-        self._open().driver.resume(_checked("queue", parse_queue, queue))
+        self._open().driver.resume(checked("queue", parse_queue, queue))
+        self._open().announce()
 
     # --- waiting ---------------------------------------------------------------------------------------------
 
@@ -300,7 +332,9 @@ class QueueManager:
         With ``throw`` the first job that did not complete raises `JobFailed`.
         """
         ids = [job.id if isinstance(job, (Job, JobHandle)) else parse_id(job) for job in jobs]
-        self._await({each.bytes for each in ids}, timeout)
+        watch, never = Watch((each.bytes for each in ids), timeout, self._clock), threading.Event()
+        while watch.waiting:
+            self._clock.wait(never, watch.look(self.driver.states(watch.waiting)))
         records = [self.get_job(each) for each in ids]
         for record in records:
             if throw and record.state is not State.COMPLETED:
@@ -319,7 +353,6 @@ class QueueManager:
             with self._opening:
                 if self._store is None:
                     self._store = open_store(self._settings, self._clock)
-                    self._salt = self._store.driver.installation()[1]
                     for notice in self._store.notices:
                         self._logger.warning("%s", notice)
                 store = self._store
@@ -329,21 +362,12 @@ class QueueManager:
     def _codec(self) -> Codec:
         return self._open().codec
 
-    def _seal(self, job: Job) -> tuple[NewJob, tuple[str, ...]]:
-        if type(job).__module__ == "__main__" and type(job) not in self._warned:
-            self._warned.add(type(job))
-            self._logger.warning(
-                "%s is defined in the script itself; workers find it with --import %s",
-                job.job_class,
-                module_name(type(job)),
-            )
-        codec = self._codec
-        return new_job(job, codec, self._salt, self._clock.now_us())
-
-    def _tell_pushed(self, row: NewJob) -> None:
-        name = "postponed" if row.state == State.DELAYED.code else "waiting"
-        if self._events.wanted(name):  # type: ignore[arg-type]
-            self._events.emit(Event(name, UUID(bytes=row.id), row.job_class, row.queue))  # type: ignore[arg-type]
+    @property
+    def _pusher(self) -> Pusher:
+        store, pusher = self._open(), self._made_pusher
+        if pusher is None or pusher.store is not store:
+            pusher = self._made_pusher = Pusher(store, self._clock, self._events, self._logger)
+        return pusher
 
     def _due(self, delay: float) -> int | None:
         return self._clock.now_us() + round(delay * 1e6) if delay > 0 else None
@@ -351,67 +375,9 @@ class QueueManager:
     def _moment(self, at: Any, delay: float | None) -> int | None:
         if delay is not None:
             return self._clock.now_us() + round(delay * 1e6)
-        return to_us(_checked("run_at", parse_time, at)) if at is not None else None
+        return to_us(checked("run_at", parse_time, at)) if at is not None else None
 
     def _refuse(self, job_id: UUID, what: str) -> None:
         """Raise `JobNotFound` where there is no such job, else say that its state does not allow it."""
         state = self.get_job(job_id).state
         raise InvalidTransition(f"job {job_id} is {state} and cannot be {what}")
-
-    def _await(self, waiting: set[bytes], timeout: float | None) -> None:
-        deadline = None if timeout is None else self._clock.monotonic() + timeout
-        pause, never = _FIRST_LOOK, threading.Event()
-        while True:
-            states = self._open().driver.states(waiting)
-            missing = waiting - states.keys()
-            if missing:
-                raise JobNotFound(f"there is no job {UUID(bytes=missing.pop())}: it was never pushed here, or purged")
-            waiting = {each for each in waiting if not states[each].final}
-            if not waiting:
-                return
-            left = _LAST_LOOK if deadline is None else deadline - self._clock.monotonic()
-            if left <= 0:
-                first = min(waiting)
-                raise WaitTimeout(
-                    f"{len(waiting)} job(s) have not finished within {timeout:g} s, the first is {UUID(bytes=first)} "
-                    f"({states[first]}); is a worker running for their queue?"
-                )
-            self._clock.wait(never, min(pause, left))
-            pause = min(pause * 1.5, _LAST_LOOK)
-
-
-def _settings(url: str | None, key: str | None, options: Mapping[str, Any]) -> Settings:
-    """Return settings from keywords, which win over environment and files."""
-    groups: dict[str, dict[str, Any]] = {
-        "database": {"url": url},
-        "encryption": {"key": key},
-        "general": {},
-    }
-    homes = {
-        "durability": ("database", "durability"),
-        "encryption": ("encryption", "enabled"),
-        "encryption_key_file": ("encryption", "key_file"),
-        "environment": ("general", "environment"),
-    }
-    for name, value in options.items():
-        if name not in homes:
-            raise UsageError(f"QueueManager has no setting {name!r}; it takes {', '.join(homes)} and encryption_key")
-        group, option = homes[name]
-        groups[group][option] = value
-    return load_settings(keywords=groups).settings
-
-
-def _filter(conditions: Mapping[str, Any]) -> JobFilter:
-    try:
-        return job_filter(**conditions)
-    except TypeError as error:
-        raise UsageError(f"unknown condition: {error}".replace("job_filter() got an ", "")) from None
-
-
-def _checked(name: str, parse: Any, value: Any) -> Any:
-    if value is None:
-        return None
-    try:
-        return parse(value)
-    except ValueError as error:
-        raise UsageError(f"{name} must be {error}, got {str(value)[:80]!r}") from None

@@ -70,6 +70,8 @@ class JobRecord:
     blocked_by: str | None
     key_id: str
     attempts: Sequence[Attempt] = ()
+    dependencies: tuple[UUID, ...] = ()
+    """What a blocked job still waits for; read for a single job, empty in listings."""
     _open: Callable[[str], Any] = field(default=lambda _: None, repr=False, compare=False)
 
     @property
@@ -112,6 +114,7 @@ class JobRecord:
             "duration": self.duration,
             "node_id": self.node_id,
             "blocked_by": self.blocked_by,
+            "dependencies": [str(each) for each in self.dependencies],
             "key_id": self.key_id,
         }
         for name in ("created_at", "ready_at", "run_at", "expires_at", "started_at", "finished_at"):

@@ -7,7 +7,6 @@ The names of databases that users type stand here, and their differences in the 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,15 @@ from taskqueue.configuration import (
     read_project_file,
     readable_by_others,
 )
-from taskqueue.conversion import Expected
+from taskqueue.database_url import (
+    FILE_SCHEME,
+    SCHEMES,
+    SOCKET_PARAMETERS,
+    SSL_SCHEME,
+    STARTS,
+    mask_url,
+    parse_database_url,
+)
 from taskqueue.errors import ConfigurationError, SettingsConflict, UsageError, did_you_mean
 from taskqueue.options import NO_FLAG, Layer, Resolved, flag_layer, option, options_of, resolve
 from taskqueue.worker_settings import SchedulerSettings, ServerSettings, WorkerSettings
@@ -47,48 +54,8 @@ __all__ = [
     "parse_database_url",
 ]
 
-SCHEMES: Mapping[str, str] = {
-    "sqlite": "sqlite",
-    "mysql": "mysql",
-    "mariadb": "mariadb",
-    "pgsql": "postgresql",
-    "postgresql": "postgresql",
-    "postgres": "postgresql",
-}
-"""What users call a database, in ``DB_CONNECTION`` or before ``://``, and the scheme that the drivers know it by."""
-
 PREFIXES = ("DATABASE_", "DB_", "ENCRYPTION_", "WORKER_", "SCHEDULER_", "SERVER_", "TASKQUEUE_")
 """A variable that starts so and is no setting is worth a warning."""
-
-_STARTS = ", ".join(f"{each}://" for each in SCHEMES)
-_FILE_SCHEME = "sqlite"
-_SSL_SCHEME = "postgresql"
-_SOCKET_PARAMETERS = {"postgresql": "host", "mysql": "unix_socket", "mariadb": "unix_socket"}
-_PASSWORD_PARAMETER = re.compile(r"((?:^|&)[^=&]*(?:password|passwd|secret)[^=&]*=)[^&]*", re.IGNORECASE)
-
-
-def mask_url(url: str) -> str:
-    """Return ``url`` with its password, and any in its parameters, as ``***``."""
-    scheme, separator, rest = url.partition("://")
-    user, at, place = rest.rpartition("@")
-    name, colon, _ = user.partition(":")
-    address, question, parameters = place.partition("?")
-    shown_user = f"{name}{colon and ':***'}{at}"
-    shown_parameters = _PASSWORD_PARAMETER.sub(r"\1***", parameters)
-    return f"{scheme}{separator}{shown_user}{address}{question}{shown_parameters}"
-
-
-def parse_database_url(value: Any) -> str:
-    """Return a database URL with the scheme that the drivers know and without ``serverVersion``. Raises `Expected`."""
-    text = value.strip() if isinstance(value, str) else ""
-    scheme, separator, rest = text.partition("://")
-    name, plus, library = scheme.lower().partition("+")
-    if not separator or name not in SCHEMES:
-        came = f", not with {name}://" if separator and name.isalpha() else ""
-        raise Expected(f"a URL that starts with one of {_STARTS}{came}")
-    address, _, parameters = rest.partition("?")
-    kept = "&".join(each for each in parameters.split("&") if each and not each.startswith("serverVersion="))
-    return f"{SCHEMES[name]}{plus}{library}://{address}{'?' if kept else ''}{kept}"
 
 
 def _parse_path(value: Any) -> str:
@@ -156,9 +123,9 @@ class DatabaseSettings:
     given_url: str | None = option(
         None,
         name="url",
-        help="The database as one URL, instead of the parts below; serverVersion in it is ignored.",
+        help="The database as one URL, instead of the parts below; serverVersion and charset in it are ignored.",
         parse=parse_database_url,
-        expects=f"a URL that starts with one of {_STARTS}",
+        expects=f"a URL that starts with one of {STARTS}",
         env=("DATABASE_URL",),
         secret=True,
         mask=mask_url,
@@ -166,7 +133,7 @@ class DatabaseSettings:
         metavar="URL",
     )
     connection: str = option(
-        _FILE_SCHEME,
+        FILE_SCHEME,
         help="The kind of database.",
         choices=tuple(SCHEMES),
         env=("DB_CONNECTION",),
@@ -213,23 +180,30 @@ class DatabaseSettings:
     )
     durability: str = option(
         "full",
-        help="What a push to SQLite survives: full also power loss, normal and off the death of processes.",
-        choices=("full", "normal", "off"),
+        help="What a push to SQLite survives: full also power loss, normal the death of processes. Servers: full.",
+        choices=("full", "normal"),
         env=("DB_DURABILITY",),
+        flag=NO_FLAG,
+    )
+    node_durability: str = option(
+        "normal",
+        help="The same for a node's claims and acknowledgements on SQLite; a lost one costs a second run, never a job.",
+        choices=("full", "normal"),
+        env=("DB_NODE_DURABILITY",),
         flag=NO_FLAG,
     )
 
     def __post_init__(self) -> None:
         """Refuse parts from which no URL can be made."""
         scheme = SCHEMES[self.connection]
-        if self.given_url is not None or scheme == _FILE_SCHEME:
+        if self.given_url is not None or scheme == FILE_SCHEME:
             return
         if self.database is None:
             raise SettingsConflict(
                 f"DB_CONNECTION={self.connection} needs the name of the database: set DB_DATABASE",
                 "connection",
             )
-        if self.sslmode is not None and scheme != _SSL_SCHEME:
+        if self.sslmode is not None and scheme != SSL_SCHEME:
             raise SettingsConflict(
                 f"DB_SSLMODE does not apply to {self.connection}: put its TLS parameters into DATABASE_URL", "sslmode"
             )
@@ -240,7 +214,7 @@ class DatabaseSettings:
         if self.given_url is not None:
             return self.given_url
         scheme = SCHEMES[self.connection]
-        return f"{scheme}:///{self.path}" if scheme == _FILE_SCHEME else self._server_url(scheme)
+        return f"{scheme}:///{self.path}" if scheme == FILE_SCHEME else self._server_url(scheme)
 
     @property
     def masked_url(self) -> str:
@@ -249,13 +223,13 @@ class DatabaseSettings:
 
     def _server_url(self, scheme: str) -> str:
         password = f":{quote(self.password, safe='')}" if self.password else ""
-        user = f"{quote(self.username, safe='')}{password}@" if self.username else ""
+        user = f"{quote(self.username or '', safe='')}{password}@" if self.username or password else ""
         port = f":{self.port}" if self.port else ""
         parameters = {"sslmode": self.sslmode} if self.sslmode else {}
         host = f"[{self.host}]" if ":" in self.host else self.host
         if host.startswith("/"):
-            parameters[_SOCKET_PARAMETERS[scheme]] = host
-            host = "" if scheme == _SSL_SCHEME else "localhost"
+            parameters[SOCKET_PARAMETERS[scheme]] = host
+            host = "" if scheme == SSL_SCHEME else "localhost"
         query = "&".join(f"{name}={quote(value, safe='/')}" for name, value in parameters.items())
         return f"{scheme}://{user}{host}{port}/{quote(self.database or '', safe='')}{'?' if query else ''}{query}"
 

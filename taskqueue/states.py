@@ -58,6 +58,14 @@ class ParentFailure(StrEnum):
     WAIT = "wait"
 
 
+class OnConflict(StrEnum):
+    """What becomes of a push whose unique key another live job has."""
+
+    ERROR = "error"
+    KEEP = "keep"
+    REPLACE = "replace"
+
+
 _CODES: Mapping[State, int] = MappingProxyType({state: code for code, state in enumerate(State)})
 _STATES: Mapping[int, State] = MappingProxyType({code: state for state, code in _CODES.items()})
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -13,6 +12,7 @@ from uuid import UUID
 from taskqueue.clock import from_us, to_us
 from taskqueue.drivers.values import (
     DELIVERY_CODES,
+    PARENT_FAILURE_CODES,
     AttemptRow,
     BlockedBy,
     JobFilter,
@@ -20,6 +20,7 @@ from taskqueue.drivers.values import (
     NewJob,
 )
 from taskqueue.errors import CannotOpen, UsageError
+from taskqueue.flow.uniqueness import digest_of_key
 from taskqueue.ids import parse_id
 from taskqueue.job import Job
 from taskqueue.job_options import parse_time
@@ -59,22 +60,24 @@ def new_job(job: Job, codec: Codec, salt: bytes, now_us: int) -> tuple[NewJob, t
         DELIVERY_CODES[options.delivery],
         round(timeout * 1000) if timeout is not None else None,
         options.stored_backoff(),
-        0,
+        PARENT_FAILURE_CODES[options.on_parent_failure],
         json.dumps(tags, ensure_ascii=False) if tags else None,
         options.category,
         codec.active_key_id,
-        unique_digest(options.unique_key, salt) if options.unique_key is not None else None,
+        digest_of_key(options.unique_key, salt) if options.unique_key is not None else None,
         sealed,
     )
     return row, tags
 
 
-def unique_digest(key: str, salt: bytes) -> bytes:
-    """Return what is stored of a unique key: a keyed hash, so that the table does not show it."""
-    return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=32, key=salt).digest()
+def parents_of(job: Job) -> tuple[bytes, ...]:
+    """Return the ids of the jobs that a job depends on."""
+    return tuple(each.bytes for each in job.options.dependencies) if job.dependencies else ()
 
 
-def job_record(row: JobRow, attempts: Sequence[AttemptRow], codec: Codec) -> JobRecord:
+def job_record(
+    row: JobRow, attempts: Sequence[AttemptRow], codec: Codec, dependencies: Sequence[bytes] = ()
+) -> JobRecord:
     """Return a stored job as users read it; its payload and result are opened when they are asked for."""
     return JobRecord(
         id=UUID(bytes=row.id),
@@ -103,6 +106,7 @@ def job_record(row: JobRow, attempts: Sequence[AttemptRow], codec: Codec) -> Job
         blocked_by=row.blocked_by.name.lower() if row.blocked_by is not BlockedBy.NOTHING else None,
         key_id=row.key_id,
         attempts=tuple(_attempt(each, row.job_class, codec) for each in attempts),
+        dependencies=tuple(UUID(bytes=each) for each in dependencies),
         _open=partial(_open_part, codec, row),
     )
 
@@ -141,6 +145,24 @@ def job_filter(
         until=_moment(until, "until"),
         before=parse_id(before).bytes if before is not None else None,
     )
+
+
+def filter_of(conditions: Mapping[str, Any]) -> JobFilter:
+    """Do as `job_filter` for conditions that a caller gave; an unknown one raises `UsageError` too."""
+    try:
+        return job_filter(**conditions)
+    except TypeError as error:
+        raise UsageError(f"unknown condition: {error}".replace("job_filter() got an ", "")) from None
+
+
+def checked(name: str, parse: Any, value: Any) -> Any:
+    """Return what ``parse`` makes of a value, None for none; raise `UsageError` where it does not fit."""
+    if value is None:
+        return None
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise UsageError(f"{name} must be {error}, got {str(value)[:80]!r}") from None
 
 
 def _attempt(row: AttemptRow, job_class: str, codec: Codec) -> Attempt:

@@ -8,6 +8,8 @@ from taskqueue.errors import SettingsConflict
 from taskqueue.options import NO_FLAG, option
 
 LIMITLESS = "for no limit say none"
+KEPT_FOR_EVER = "to keep them for ever say none"
+LONGEST_RETENTION = 100 * 365 * 86_400.0
 MOST_WORKERS = 256
 
 
@@ -139,6 +141,46 @@ class WorkerSettings:
     )
     total_workers: int = option(
         1, help="How many equal commands share the queues.", minimum=1, maximum=100_000, env=("TOTAL_WORKERS",)
+    )
+
+    retention_completed: float | None = option(
+        7 * 86_400.0,
+        help="How long completed jobs are kept.",
+        unit="seconds",
+        minimum=0,
+        maximum=LONGEST_RETENTION,
+        env=("WORKER_RETENTION_COMPLETED",),
+        flag=NO_FLAG,
+        hint=KEPT_FOR_EVER,
+    )
+    retention_failed: float | None = option(
+        30 * 86_400.0,
+        help="How long failed and cancelled jobs are kept.",
+        unit="seconds",
+        minimum=0,
+        maximum=LONGEST_RETENTION,
+        env=("WORKER_RETENTION_FAILED",),
+        flag=NO_FLAG,
+        hint=KEPT_FOR_EVER,
+    )
+    retention_keep: int | None = option(
+        None,
+        help="How many finished jobs of each queue are kept at most, the last ones.",
+        unit="jobs",
+        minimum=0,
+        env=("WORKER_RETENTION_KEEP",),
+        flag=NO_FLAG,
+        hint=LIMITLESS,
+    )
+    retention_rollups: float | None = option(
+        90 * 86_400.0,
+        help="How long the statistics of each minute are kept.",
+        unit="seconds",
+        minimum=3600,
+        maximum=LONGEST_RETENTION,
+        env=("WORKER_RETENTION_ROLLUPS",),
+        flag=NO_FLAG,
+        hint=KEPT_FOR_EVER,
     )
 
     def __post_init__(self) -> None:

@@ -20,13 +20,13 @@ from tests.source_tree import House, Module
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = (
-    "errors clock ids states backoff conversion quantities options settings worker_settings configuration",
+    "errors clock ids states backoff conversion quantities options database_url settings worker_settings configuration",
     "job job_options record registry functions events",
     "payload",
     "drivers",
     "flow",
     "scheduling",
-    "store translation statistics handle manager",
+    "doorbell store translation statistics waiting pushing handle manager async_manager",
     "node",
     "cluster",
     "monitoring",
@@ -66,11 +66,11 @@ OWNERS = {
 }
 """Which parts may import a library. One that is not named here is refused: declare it in pyproject.toml first."""
 
-TYPES_ONLY = {("sqlalchemy", "manager")}
+TYPES_ONLY = {("sqlalchemy", "manager"), ("sqlalchemy", "async_manager")}
 """Libraries that a part may import under TYPE_CHECKING alone: ``push(job, session=session)``."""
 
 DATABASES = re.compile("sqlite|mysql|mariadb|postgres|psycopg", re.IGNORECASE)
-DATABASES_MAY_BE_NAMED_IN = {"drivers", "settings", "alembic"}
+DATABASES_MAY_BE_NAMED_IN = {"drivers", "settings", "database_url", "alembic"}
 SERIALIZERS_THAT_RUN_CODE = {"pickle", "cloudpickle", "dill", "shelve"}
 EMPTY_NAMES = {"util", "utils", "helper", "helpers", "common", "misc"}
 LONGEST_FILE = 420

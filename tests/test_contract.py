@@ -15,9 +15,23 @@ from typing import Any
 import pytest
 
 import taskqueue
-from taskqueue import Backoff, Delivery, Job, JobHandle, JobRecord, Priority, QueueManager, Reason, State, errors, task
+from taskqueue import (
+    Backoff,
+    Delivery,
+    Job,
+    JobHandle,
+    JobRecord,
+    OnConflict,
+    ParentFailure,
+    Priority,
+    QueueManager,
+    Reason,
+    State,
+    errors,
+    task,
+)
 from taskqueue.drivers.tables import metadata
-from taskqueue.drivers.values import BlockedBy, QueueRow
+from taskqueue.drivers.values import PARENT_FAILURE_CODES, BlockedBy, QueueRow
 from taskqueue.events import EVENT_NAMES
 from taskqueue.ids import new_id
 from taskqueue.job_options import JobOptions
@@ -45,8 +59,14 @@ MANAGER = {
     "handle": "(self, job_id: UUID | str) -> JobHandle",
     "on": "(self, event: str, listener: Listener) -> None",
     "pause_queue": "(self, queue: str, note: str | None = None) -> None",
+    "purge": (
+        "(self, *, older_than: float | timedelta | str | None = None, "
+        "state: State | str | Sequence[State | str] | None = None, queue: str | None = None, keep: int | None = None) "
+        "-> int"
+    ),
     "push": "(self, job: Job, *, session: Session | Connection | None = None, **options: Any) -> JobHandle",
     "push_many": "(self, jobs: Iterable[Job], *, session: Session | Connection | None = None) -> list[UUID]",
+    "push_once": "(self, job: Job, ignore_payload: bool = False, **options: Any) -> tuple[JobHandle, bool]",
     "resume_queue": "(self, queue: str) -> None",
     "retry_failed_job": "(self, job_id: UUID | str, *, delay: float = 0.0) -> JobHandle",
     "retry_failed_jobs": "(self, *, delay: float = 0.0, **conditions: Any) -> list[UUID]",
@@ -99,8 +119,8 @@ def methods(cls: type) -> dict[str, str]:
 
 def test_the_names_of_the_package_are_these() -> None:
     assert sorted(taskqueue.__all__) == [
-        "Backoff", "Delivery", "Job", "JobHandle", "JobRecord", "Priority", "QueueManager", "Reason", "State",
-        "TaskQueueError", "__version__", "task",
+        "AsyncJobHandle", "AsyncQueueManager", "Backoff", "Delivery", "Job", "JobHandle", "JobRecord", "OnConflict",
+        "ParentFailure", "Priority", "QueueManager", "Reason", "State", "TaskQueueError", "__version__", "task",
     ]  # fmt: skip
     assert all(getattr(taskqueue, name) is not None for name in taskqueue.__all__)
 
@@ -140,7 +160,8 @@ def test_the_options_of_a_job_are_these_with_these_defaults() -> None:
     assert {field.name: getattr(JobOptions(), field.name) for field in fields(JobOptions)} == {
         "queue": "default", "priority": 5, "tags": (), "category": None, "delay": None, "at": None, "run_at": None,
         "expires_in": None, "max_attempts": 3, "retry_interval": None, "backoff": None, "timeout": None,
-        "delivery": Delivery.AT_LEAST_ONCE, "unique_key": None,
+        "delivery": Delivery.AT_LEAST_ONCE, "unique_key": None, "on_conflict": OnConflict.ERROR,
+        "dependencies": (), "on_parent_failure": ParentFailure.FAIL,
     }  # fmt: skip
 
 
@@ -170,6 +191,16 @@ def test_reasons_have_these_names() -> None:
 
 def test_deliveries_have_these_names() -> None:
     assert [each.value for each in Delivery] == ["at_least_once", "at_most_once"]
+
+
+def test_what_a_child_does_when_a_parent_fails_has_these_names_and_stored_numbers() -> None:
+    assert [(each.value, code) for each, code in PARENT_FAILURE_CODES.items()] == [
+        ("fail", 0), ("cancel", 1), ("run", 2), ("wait", 3),
+    ]  # fmt: skip
+
+
+def test_what_becomes_of_a_conflict_has_these_names() -> None:
+    assert [each.value for each in OnConflict] == ["error", "keep", "replace"]
 
 
 def test_what_a_job_is_blocked_by_has_these_stored_numbers() -> None:
@@ -212,7 +243,7 @@ def test_what_may_follow_what_is_this() -> None:
 
 EXIT_CODES = {
     1: "TaskQueueError JobError JobFailed JobLost InvalidTransition DuplicateJob CannotOpen StoreError",
-    2: "UsageError InvalidOption PayloadError PayloadTypeError PayloadTooLarge PayloadTooDeep",
+    2: "UsageError InvalidOption PayloadError PayloadTypeError PayloadTooLarge PayloadTooDeep DependencyError",
     3: "NotFound JobNotFound UnknownJobClass",
     69: "DatabaseUnreachable",
     75: "DatabaseBusy StorageFull WaitTimeout",
@@ -252,7 +283,7 @@ def test_an_error_can_be_caught_as_python_names_it(error: type[Exception], built
 RECORD = (
     "id", "job_class", "queue", "priority", "state", "reason", "tags", "category", "attempt", "max_attempts", "lease",
     "crashes", "losses", "delivery", "timeout", "created_at", "ready_at", "run_at", "expires_at", "started_at",
-    "finished_at", "duration", "node_id", "blocked_by", "key_id", "attempts",
+    "finished_at", "duration", "node_id", "blocked_by", "key_id", "attempts", "dependencies",
 )  # fmt: skip
 
 
@@ -293,6 +324,7 @@ def test_the_json_form_of_a_job_is_this() -> None:
         "duration": 0.25,
         "node_id": 1,
         "blocked_by": None,
+        "dependencies": [],
         "key_id": "k1",
         "created_at": "2026-11-22T14:03:07Z",
         "ready_at": "2026-11-22T14:03:07Z",

@@ -9,12 +9,17 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
+
+from taskqueue import QueueManager
+from taskqueue.jobs import TestJob
+from taskqueue.payload import generate_key
+from tests.databases import Database
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "demo.svg"
@@ -64,6 +69,11 @@ def processes_in(folder: Path) -> list[str]:
     return found
 
 
+def left_in(folder: Path) -> list[Path]:
+    """Return what was left in a folder, but for the empty one in which the nodes of a user hear of pushes."""
+    return [path for path in folder.rglob("*") if path != folder / f"taskqueue-{os.getuid()}"]
+
+
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """One whole run in a pipe, among settings of the user's own, that saves its picture."""
@@ -79,7 +89,7 @@ def test_it_takes_less_than_twenty_seconds(shown: Run) -> None:
 
 
 def test_it_leaves_no_file_and_no_process(shown: Run) -> None:
-    assert list(shown.temporary.iterdir()) == []
+    assert left_in(shown.temporary) == []
     assert processes_in(shown.temporary) == []
 
 
@@ -153,7 +163,7 @@ def test_a_check_that_fails_ends_it_with_exit_code_1_and_one_sentence(tmp_path: 
     assert run.code == 1
     assert "demo failed: this did not hold: the report's sums" in run.out.splitlines()[-1]
     assert "Traceback" not in run.out
-    assert list(run.temporary.iterdir()) == []
+    assert left_in(run.temporary) == []
     assert processes_in(run.temporary) == []
 
 
@@ -177,7 +187,7 @@ def test_sigterm_ends_it_without_leaving_anything(tmp_path: Path) -> None:
             assert time.monotonic() < deadline
         run.terminate()
         assert run.wait(30) == 143
-    assert list(tmp_path.iterdir()) == []
+    assert left_in(tmp_path) == []
     assert processes_in(tmp_path) == []
 
 
@@ -212,3 +222,55 @@ def _read_terminal(words: list[str], folder: Path) -> Iterator[str]:
                     break
                 yield chunk.decode("utf-8", "replace")
         assert run.wait(30) == 0
+
+
+# --- on a server -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.needs("remote")
+def test_on_a_server_it_makes_its_tables_and_removes_them(new_database: Callable[[], Database], tmp_path: Path) -> None:
+    database = new_database()
+    (tmp_path / "temporary").mkdir()
+    run = demo(tmp_path / "temporary", "--database-url", database.url, ROOT / "alembic")
+    assert run.code == 0, run.out
+    assert "Everything held" in run.out
+    assert database.tables() == set()
+    assert left_in(run.temporary) == []
+    assert processes_in(run.temporary) == []
+
+
+@pytest.mark.needs("remote")
+def test_on_a_server_with_tables_and_no_jobs_it_leaves_the_tables(database: Database, tmp_path: Path) -> None:
+    (tmp_path / "temporary").mkdir()
+    run = demo(tmp_path / "temporary", "--database-url", database.url, ROOT / "alembic")
+    assert run.code == 0, run.out
+    assert "tq_jobs" in database.tables()
+    assert database.rows("SELECT COUNT(*) FROM tq_history") == [(0,)]
+    assert database.rows("SELECT COUNT(*) FROM tq_keys") == [(0,)]
+
+
+@pytest.mark.needs("remote")
+def test_a_database_with_jobs_of_others_is_refused_and_not_touched(database: Database, tmp_path: Path) -> None:
+    with QueueManager(database.url, encryption_key=generate_key()) as manager:
+        manager.push(TestJob({"task": "somebody else's"}))
+    run = demo(tmp_path, "--database-url", database.url, ROOT / "alembic")
+    assert run.code == 1
+    assert "is in use (1 jobs, 0 nodes, 1 keys) and was not touched" in run.out.splitlines()[-1]
+    assert database.rows("SELECT COUNT(*) FROM tq_jobs") == [(1,)]
+
+
+@pytest.mark.needs("remote")
+def test_the_database_of_another_application_is_refused(new_database: Callable[[], Database], tmp_path: Path) -> None:
+    database = new_database()
+    database.run("CREATE TABLE orders (id INTEGER)")
+    run = demo(tmp_path, "--database-url", database.url, ROOT / "alembic")
+    assert run.code == 1
+    assert "another application's tables (orders)" in run.out.splitlines()[-1]
+    assert database.tables() == {"orders"}
+
+
+def test_a_file_is_no_database_of_a_server(tmp_path: Path) -> None:
+    run = demo(tmp_path, "--database-url", f"sqlite:///{tmp_path}/mine.db", ROOT / "alembic")
+    assert run.code == 1
+    assert "--database-url is for servers" in run.out.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 from alembic import op
 
-from taskqueue.drivers.tables import Id
+from taskqueue.drivers.tables import Id, text_options
 
 revision = "0001"
 down_revision = None
@@ -69,12 +69,29 @@ def of_a_job() -> list[sa.Column]:  # type: ignore[type-arg]
     ]
 
 
+def create_table(table: str, *parts: sa.schema.SchemaItem, **options: bool) -> sa.Table:
+    return op.create_table(table, *parts, **options, **text_options(op.get_bind().dialect.name))
+
+
 def partial(index: str, table: str, columns: list[str], where: str, *, unique: bool = False) -> None:
     condition = sa.text(where)
     op.create_index(index, table, columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
 
 
+def in_state(code: int, index: str, table: str, columns: list[str]) -> None:
+    if has_partial_indexes():
+        partial(index, table, columns, f"state = {code}")
+    else:
+        op.create_index(f"{index}_full", table, ["state", *columns])
+
+
+def has_partial_indexes() -> bool:
+    return op.get_bind().dialect.name in ("sqlite", "postgresql")
+
+
 def upgrade() -> None:
+    if not has_partial_indexes() and is_whole():
+        return
     make_jobs()
     make_history()
     make_what_hangs_on_jobs()
@@ -84,8 +101,23 @@ def upgrade() -> None:
     make_installation()
 
 
+def is_whole() -> bool:
+    """Say whether an earlier run made everything; what one left behind that was cut off is taken away.
+
+    Where each table is committed as it is made, a run may end in the middle. The row of the installation comes last, so
+    without it no job was ever stored here; with it only the note of the revision is missing.
+    """
+    there = set(sa.inspect(op.get_bind()).get_table_names())
+    if "tq_installation" in there and op.get_bind().scalar(sa.text("SELECT count(*) FROM tq_installation")):
+        return True
+    for table in reversed(MADE.split()):
+        if f"tq_{table}" in there:
+            op.drop_table(f"tq_{table}")
+    return False
+
+
 def make_jobs() -> None:
-    op.create_table(
+    create_table(
         "tq_jobs",
         *of_a_job(),
         sa.Column("payload", blob(), nullable=False),
@@ -98,15 +130,15 @@ def make_jobs() -> None:
         sa.CheckConstraint("state BETWEEN 0 AND 3", name="tq_jobs_live_state"),
         sa.CheckConstraint("lease >= 0 AND attempt >= 0", name="tq_jobs_counted"),
     )
-    partial("tq_jobs_claim", "tq_jobs", ["queue", "rank", "ready_at", "id"], "state = 0")
+    in_state(0, "tq_jobs_claim", "tq_jobs", ["queue", "rank", "ready_at", "id"])
     partial("tq_jobs_processing", "tq_jobs", ["node_id"], "state = 1")
-    partial("tq_jobs_delayed", "tq_jobs", ["run_at"], "state = 2")
+    in_state(2, "tq_jobs_delayed", "tq_jobs", ["run_at"])
     partial("tq_jobs_blocked", "tq_jobs", ["blocked_by", "job_class"], "state = 3")
     partial("tq_jobs_unique", "tq_jobs", ["unique_key"], "unique_key IS NOT NULL", unique=True)
 
 
 def make_history() -> None:
-    op.create_table(
+    create_table(
         "tq_history",
         *of_a_job(),
         sa.Column("payload", blob()),
@@ -116,12 +148,13 @@ def make_history() -> None:
         sa.Column("result", blob()),
         sa.CheckConstraint("state BETWEEN 4 AND 6", name="tq_history_final_state"),
     )
-    op.create_index("tq_history_finished", "tq_history", ["finished_at"])
-    partial("tq_history_failed", "tq_history", ["queue", "finished_at"], "state = 5")
+    op.create_index("tq_history_age", "tq_history", ["queue", "state", "finished_at"])
+    if has_partial_indexes():
+        partial("tq_history_failed", "tq_history", ["queue", "finished_at"], "state = 5")
 
 
 def make_what_hangs_on_jobs() -> None:
-    op.create_table(
+    create_table(
         "tq_attempts",
         sa.Column("job_id", Id, primary_key=True),
         key("lease", sa.Integer),
@@ -134,19 +167,19 @@ def make_what_hangs_on_jobs() -> None:
         sa.Column("error", blob()),
         sa.Column("key_id", sa.String(32)),
     )
-    op.create_table(
+    create_table(
         "tq_tags",
         sa.Column("tag", name(), primary_key=True),
         sa.Column("job_id", Id, primary_key=True),
     )
     op.create_index("tq_tags_job", "tq_tags", ["job_id"])
-    op.create_table(
+    create_table(
         "tq_dependencies",
         sa.Column("parent_id", Id, primary_key=True),
         sa.Column("child_id", Id, primary_key=True),
     )
     op.create_index("tq_dependencies_child", "tq_dependencies", ["child_id"])
-    op.create_table(
+    create_table(
         "tq_batches",
         sa.Column("id", Id, primary_key=True),
         sa.Column("name", name(255)),
@@ -160,14 +193,14 @@ def make_what_hangs_on_jobs() -> None:
 
 
 def make_queues() -> None:
-    op.create_table(
+    create_table(
         "tq_queues",
         sa.Column("queue", name(), primary_key=True),
         sa.Column("paused_at", sa.BigInteger),
         sa.Column("note", sa.Text),
         counted("keep_payload", sa.SmallInteger),
     )
-    op.create_table(
+    create_table(
         "tq_lanes",
         sa.Column("queue", name(), primary_key=True),
         key("rank", sa.SmallInteger),
@@ -175,7 +208,7 @@ def make_queues() -> None:
 
 
 def make_nodes() -> None:
-    op.create_table(
+    create_table(
         "tq_nodes",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
         sa.Column("incarnation", Id, nullable=False, unique=True),
@@ -194,7 +227,7 @@ def make_nodes() -> None:
         sa.Column("info", sa.Text),
         sqlite_autoincrement=True,
     )
-    op.create_table(
+    create_table(
         "tq_duties",
         sa.Column("name", name(), primary_key=True),
         counted("turn", sa.BigInteger),
@@ -204,14 +237,14 @@ def make_nodes() -> None:
 
 
 def make_statistics() -> None:
-    op.create_table(
+    create_table(
         "tq_counters",
         sa.Column("queue", name(), primary_key=True),
         key("state", sa.SmallInteger),
         key("node_id", sa.BigInteger),
         sa.Column("jobs", sa.BigInteger, nullable=False),
     )
-    op.create_table(
+    create_table(
         "tq_rollups",
         key("minute", sa.BigInteger),
         sa.Column("queue", name(), primary_key=True),
@@ -227,7 +260,7 @@ def make_statistics() -> None:
 
 
 def make_installation() -> None:
-    op.create_table(
+    create_table(
         "tq_keys",
         sa.Column("key_id", sa.String(32), primary_key=True),
         sa.Column("state", sa.String(12), nullable=False),
@@ -235,7 +268,7 @@ def make_installation() -> None:
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.Column("retired_at", sa.BigInteger),
     )
-    installation = op.create_table(
+    installation = create_table(
         "tq_installation",
         sa.Column("id", Id, primary_key=True),
         sa.Column("salt", binary(16), nullable=False),

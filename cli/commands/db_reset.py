@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from taskqueue.errors import TaskQueueError
+from taskqueue.errors import SchemaError
 
 from ..application import Command, examples
 from ..output import confirm, counted, write
@@ -51,7 +51,7 @@ def _what_is_there(driver: Driver) -> str:
     try:
         jobs = sum(sum(row.counts.values()) for row in driver.queues())
         nodes = len(driver.nodes())
-    except TaskQueueError:
+    except SchemaError:
         return "every table of taskqueue"
     running = f" ({counted(nodes, 'node')} still at work)" if nodes else ""
     return f"{counted(jobs, 'job')}{running}"

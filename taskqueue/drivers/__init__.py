@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from taskqueue.clock import SYSTEM_CLOCK, Clock
@@ -12,13 +13,21 @@ from taskqueue.errors import ConfigurationError, did_you_mean
 if TYPE_CHECKING:
     from taskqueue.drivers.base import Driver
 
-_MODULES = {"sqlite": "sqlite"}
+_MODULES = {
+    "sqlite": "sqlite",
+    "mysql": "mysql",
+    "mariadb": "mysql",
+    "postgresql": "postgresql",
+    "postgres": "postgresql",
+}
 """The module for each scheme of a URL: a driver is one module and one line here."""
+
+_LIBRARIES = {"postgresql": ("psycopg", "postgres"), "mysql": ("pymysql", "mysql")}
+"""The library that a module connects by, and the extra of this package that installs it."""
 
 _FILES = ("sqlite",)
 """Schemes of databases that are a file."""
 
-_COMING = ("postgresql", "postgres", "mysql", "mariadb")
 _DURABILITIES = ("full", "normal")
 
 
@@ -33,12 +42,23 @@ def open_driver(url: str, *, durability: str = "full", clock: Clock = SYSTEM_CLO
     text = "sqlite://" if url == ":memory:" else url
     scheme, separator, _ = text.partition("://")
     scheme = scheme.partition("+")[0].lower() if separator else ""
-    if scheme in _COMING:
-        raise ConfigurationError(f"this release stores jobs in SQLite only, got a {scheme} URL: use sqlite:///PATH")
     if scheme not in _MODULES:
         raise ConfigurationError(_unknown(scheme))
-    driver: Driver = import_module(f"taskqueue.drivers.{_MODULES[scheme]}").connect(text, durability, clock)
+    driver: Driver = _module(scheme).connect(text, durability, clock)
     return driver
+
+
+def _module(scheme: str) -> ModuleType:
+    """Import the module for a scheme, and with it the library that connects."""
+    try:
+        return import_module(f"taskqueue.drivers.{_MODULES[scheme]}")
+    except ImportError as missing:
+        library, extra = _LIBRARIES.get(_MODULES[scheme], ("", ""))
+        if missing.name not in (library, None):  # It has no name where the library lacks a part that is not Python.
+            raise
+        raise ConfigurationError(
+            f"a {scheme} URL needs the package {library}, which cannot be imported: pip install 'taskqueue[{extra}]'"
+        ) from missing
 
 
 def database_file(url: str) -> Path | None:

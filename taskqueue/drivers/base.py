@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Protocol
 
 from taskqueue.drivers.values import (
     AttemptRow,
     Capabilities,
+    ClaimedJob,
     Completion,
     Cycle,
     Ending,
+    Finding,
     JobChanges,
     JobFilter,
     JobRow,
@@ -20,12 +22,27 @@ from taskqueue.drivers.values import (
     NewJob,
     NodeIdentity,
     NodeRow,
+    Parked,
     Promotion,
     QueueRow,
     Rescue,
     RollupRow,
+    Standing,
 )
-from taskqueue.states import State
+from taskqueue.states import OnConflict, State
+
+
+class Listener(Protocol):
+    """Something that says when there may be new jobs; its descriptor is readable when it has."""
+
+    def fileno(self) -> int:
+        """Return the descriptor to be watched."""
+
+    def heard(self) -> bool | None:
+        """Take in what was said; say whether anything was, or None where nothing will ever be said again."""
+
+    def close(self) -> None:
+        """Stop listening."""
 
 
 class Driver(ABC):
@@ -63,19 +80,76 @@ class Driver(ABC):
     # --- push -----------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def push(self, job: NewJob, tags: Sequence[str] = ()) -> None:
-        """Insert one job durably: one statement on a kept connection, two where its lane is new or it has tags."""
+    def push(self, job: NewJob, tags: Sequence[str] = (), parents: Sequence[bytes] = ()) -> None:
+        """Insert one job durably: one statement on a kept connection, more where it has a new lane, tags or parents.
+
+        A job with ``parents`` waits, blocked, until each of them has completed; what happens when one does not is its
+        ``on_parent_failure``. Raises `DependencyError` for a parent that does not exist and `DuplicateJob` for a unique
+        key that a live job has. A job whose id is known is passed over, so that a push may be repeated.
+        """
 
     @abstractmethod
-    def push_many(self, jobs: Sequence[NewJob], tags: Sequence[Sequence[str]] = ()) -> None:
-        """Insert jobs in one transaction: all or none. ``tags`` is empty or as long as ``jobs``."""
+    def push_many(
+        self, jobs: Sequence[NewJob], tags: Sequence[Sequence[str]] = (), parents: Sequence[Sequence[bytes]] = ()
+    ) -> None:
+        """Insert jobs in one transaction: all or none. ``tags`` and ``parents`` are empty or as long as ``jobs``.
+
+        A parent may be among the jobs, in any order; a cycle raises `DependencyError` with its path.
+        """
 
     @abstractmethod
-    def push_within(self, session: Any, jobs: Sequence[NewJob], tags: Sequence[Sequence[str]] = ()) -> None:
-        """Insert jobs in the caller's own transaction: a SQLAlchemy Session or Connection on this very database.
+    def push_unique(
+        self,
+        job: NewJob,
+        tags: Sequence[str] = (),
+        parents: Sequence[bytes] = (),
+        *,
+        replace: bool = False,
+        instead_of: bytes | None = None,
+    ) -> Standing:
+        """Insert a job unless another live one has its unique key; return the job that stands and whether it is new.
 
-        Nothing is visible before the caller commits and nothing is left after a roll-back. Raises
-        `ConfigurationError` where the session is bound to another database.
+        With ``replace`` a job that waits gives its place up and is cancelled in the same transaction; one that runs
+        keeps it, and `DuplicateJob` is raised. ``instead_of`` limits this to one job: another that has taken its place
+        meanwhile stands. Of any number of callers at once one creates; whoever meets a push that
+        is not committed yet waits for it, and takes its place if that rolls back.
+        """
+
+    @abstractmethod
+    def push_each(
+        self,
+        jobs: Sequence[NewJob],
+        tags: Sequence[Sequence[str]] = (),
+        parents: Sequence[Sequence[bytes]] = (),
+        rules: Sequence[OnConflict] = (),
+    ) -> list[Standing]:
+        """Do as `push_many` in one transaction, with a rule for each job; return which job stands for each.
+
+        ``rules`` is empty (every conflict is an error) or as long as ``jobs``. One statement for each job.
+        """
+
+    @abstractmethod
+    def push_within(
+        self,
+        session: Any,
+        jobs: Sequence[NewJob],
+        tags: Sequence[Sequence[str]] = (),
+        parents: Sequence[Sequence[bytes]] = (),
+        rules: Sequence[OnConflict] = (),
+    ) -> list[Standing]:
+        """Do as `push_each` in the caller's own transaction: a SQLAlchemy Session or Connection on this very database.
+
+        Nothing is visible before the caller commits and nothing is left after a roll-back. An error leaves the
+        caller's transaction as it was before this call. Raises `ConfigurationError` where the session is bound to
+        another database, `UsageError` for what is no Session or Connection.
+        """
+
+    @abstractmethod
+    def note_lanes(self, lanes: Iterable[tuple[str, int]]) -> bool:
+        """Make (queue, rank) pairs known to claims before a push within a caller's transaction; say whether they are.
+
+        In that transaction they would keep other pushes to new queues waiting until it ends. Where there is one writer
+        at a time it may be the caller already: there nothing is done, and the push notes them itself.
         """
 
     # --- the way of a job -----------------------------------------------------------------------------------
@@ -121,11 +195,26 @@ class Driver(ABC):
         """
 
     @abstractmethod
+    def announce(self) -> None:
+        """Tell every listening node that there may be work. A hint: it never raises, and may be lost."""
+
+    @abstractmethod
+    def listen(self) -> Listener | None:
+        """Return a listener for what `announce` says on other machines, or None where the database has no such thing.
+
+        It was proved to work: where a pooler swallows what is said, None is returned. It has a connection of its own.
+        """
+
+    @abstractmethod
     def change_mark(self) -> object:
         """Return a cheap value that changes when another connection writes, or None where there is none.
 
         Equal marks mean that nothing was written; a dispatcher without work asks this instead of claiming.
         """
+
+    @abstractmethod
+    def held(self, node_id: int) -> list[ClaimedJob]:
+        """Return every job that a node holds, without payload: to be compared with what the node knows of."""
 
     # --- nodes ----------------------------------------------------------------------------------------------
 
@@ -185,6 +274,10 @@ class Driver(ABC):
         """Return the attempts that did not complete, oldest first, by job."""
 
     @abstractmethod
+    def parents(self, job_ids: Collection[bytes]) -> dict[bytes, list[bytes]]:
+        """Return what each of these jobs still waits for, by id; jobs that wait for no other are left out."""
+
+    @abstractmethod
     def states(self, job_ids: Collection[bytes]) -> dict[bytes, State]:
         """Return the state of each job that exists: what a waiting caller polls."""
 
@@ -232,6 +325,68 @@ class Driver(ABC):
     @abstractmethod
     def resume(self, queue: str) -> None:
         """Allow claims from a queue again."""
+
+    # --- upkeep ---------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def purge(self, before: int, states: Collection[State], queue: str | None = None, limit: int = 5000) -> int:
+        """Remove jobs in these final states that finished before a time, with their tags and attempts.
+
+        At most ``limit`` of them, the longest finished of each queue first, in one transaction; call again until 0
+        come back. Costs the same however long the history is. A job that another one still waits for stays.
+        """
+
+    @abstractmethod
+    def purge_beyond(self, keep: int, queue: str, limit: int = 5000) -> int:
+        """Remove the longest finished jobs of a queue that has more than ``keep`` finished ones, as `purge` does."""
+
+    @abstractmethod
+    def purgeable(self, before: int, states: Collection[State], queue: str | None = None) -> int:
+        """Count what `purge` would remove in all. Reads as many index entries."""
+
+    @abstractmethod
+    def kept_since(self, keep: int, queue: str) -> int | None:
+        """Return when the ``keep``-th last finished job of a queue finished; None where it has no more than that.
+
+        Reads ``keep`` index entries of each state.
+        """
+
+    @abstractmethod
+    def sweep(self, minutes_before: int, nodes_before: int, limit: int = 5000) -> int:
+        """Remove minutes of the rollups from before a time, and nodes that ended before another and hold no job.
+
+        What such a node has counted goes on counting. Returns how many rows went; call again until it is 0.
+        """
+
+    @abstractmethod
+    def restore_lanes(self) -> int:
+        """Note the lanes of pending jobs that are missing, and return how many were: their jobs would never be claimed.
+
+        They are after a restore or a reset under a pusher that runs: it takes a lane that it noted to be there still.
+        """
+
+    @abstractmethod
+    def tend(self, node_id: int) -> list[str]:
+        """Do for the database's own health what is due and what it does not do by itself; say what was done.
+
+        Of the nodes that call this at once, one does it. Never takes a lock that claims or acknowledgements wait for.
+        """
+
+    @abstractmethod
+    def findings(self) -> list[Finding]:
+        """Examine the database: its version, settings, indexes, size and rights. Changes nothing; takes about 1 s."""
+
+    @abstractmethod
+    def mend(self) -> list[str]:
+        """Put right what `findings` tells of and what can be put right safely beside running nodes; say what was."""
+
+    @abstractmethod
+    def parked(self) -> list[Parked]:
+        """Return the jobs that wait for a node which knows their class or has their key."""
+
+    @abstractmethod
+    def live_keys(self) -> dict[str, int]:
+        """Return how many jobs that have not finished name each key id. Reads every such job."""
 
     # --- keys -----------------------------------------------------------------------------------------------
 

@@ -1,124 +1,173 @@
-"""One connection for each thread, kept open between verbs and never carried over a fork.
+"""Connections kept open between verbs, lent to one thread at a time and never carried over a fork.
 
-Before a fork every connection that is not in the middle of a transaction is closed, and its thread opens a new one when
-it needs one. A child that finds an open one all the same leaves it alone for ever: to close it there would be to take
-part in the parent's conversation, and with a database in a file could even drop the parent's log.
+Before a fork every connection that is not in the middle of a transaction is closed, and whoever needs one opens a new
+one. A child that finds an open one all the same leaves it alone for ever: to close it there would be to take part in
+the parent's conversation, and with a database in a file could even drop the parent's log.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import threading
+import time
 import weakref
 from typing import Any, Final, Self
 
 from sqlalchemy import Engine
 
 _PATIENCE: Final = 1.0
-"""Seconds that a fork waits for another thread's statement to end."""
+"""Seconds that a fork waits for other threads' statements to end."""
+
+MOST_IDLE: Final = 10
+"""How many connections are kept open that nobody uses; threads beyond that open one when they need it."""
 
 
 class Kept:
-    """One thread's place for a connection. To enter it is to hold its lock, which `KeptConnections.use` has taken."""
+    """A connection that is lent: leave it by ``with``. ``raw`` is that of the database's driver."""
 
-    __slots__ = ("__weakref__", "connection", "lock", "number", "pid", "raw")
+    __slots__ = ("__weakref__", "connection", "home", "number", "pid", "raw", "thread")
 
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.connection: Any = None
-        self.raw: Any = None
-        self.number = 0
+    def __init__(self, home: KeptConnections, connection: Any, number: int) -> None:
+        self.home = home
+        self.connection = connection
+        self.raw = connection.connection.driver_connection
+        self.number = number
         """Another one for each connection that was ever opened."""
-        self.pid = 0
+        self.pid = os.getpid()
+        self.thread = 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self.lock.release()
-
-    def open(self, engine: Engine, number: int) -> None:
-        """Open a connection in this place."""
-        self.connection = engine.connect()
-        self.raw = self.connection.connection.driver_connection
-        self.number = number
-        self.pid = os.getpid()
+        self.home.take_back(self)
 
     def close(self) -> None:
-        """Close the connection, if there is one."""
+        """Close the connection, if it is not closed."""
+        connection, self.connection, self.raw = self.connection, None, None
+        if connection is None:
+            return
+        try:
+            connection.close()
+        except Exception:  # The link broke while nobody used it: there is nobody to take leave of.
+            _give_up(connection)
+
+    def drop(self) -> None:
+        """Give up a connection that is of no use any more, without a word to the server."""
         connection, self.connection, self.raw = self.connection, None, None
         if connection is not None:
-            connection.close()
+            _give_up(connection)
+
+
+def _give_up(connection: Any) -> None:
+    with contextlib.suppress(Exception):  # It is broken already: how it breaks further changes nothing.
+        connection.invalidate()
+    with contextlib.suppress(Exception):
+        connection.close()
 
 
 class KeptConnections:
-    """The connections of one driver, by thread."""
+    """The connections of one driver. The one that was used last is lent first, so that few are open."""
 
     def __init__(self, engine: Engine, *, closes_for_forks: bool = True) -> None:
         self._engine = engine
         self._closes_for_forks = closes_for_forks
         self._numbers = itertools.count(1)
+        self.newest = 0
+        """The number of the connection that was opened last."""
+        self._retired = 0
+        """Connections up to this number are closed when they come back."""
         self._start_empty()
         _everyone.add(self)
 
     def _start_empty(self) -> None:
-        self._local = threading.local()
-        self._places: weakref.WeakSet[Kept] = weakref.WeakSet()
+        self._idle: list[Kept] = []
+        self._lent: set[Kept] = set()
+        self._connecting: set[int] = set()
+        """The threads that are just opening one; a server that is gone may keep each of them waiting."""
         self._opening = threading.Lock()
-        self._held: list[Kept] = []
 
-    def use(self) -> Kept:
-        """Return this thread's place, locked, with an open connection in it; leave it by ``with``."""
-        kept: Kept | None = getattr(self._local, "kept", None)
-        if kept is not None and kept.pid not in (0, os.getpid()):
-            kept = None  # Forked behind Python's back: the parent's connection is left alone.
-        if kept is None:
-            kept = self._local.kept = Kept()
-        kept.lock.acquire()
-        if kept.connection is None:
+    def use(self, after: int = 0) -> Kept:
+        """Lend an open connection to this thread; leave it by ``with``. Opens one where none is idle.
+
+        Whoever saw a link break asks for one that was opened ``after`` those that may have broken with it.
+        """
+        while True:
             try:
-                with self._opening:
-                    kept.open(self._engine, next(self._numbers))
-                    self._places.add(kept)
-            except BaseException:
-                kept.lock.release()
-                raise
+                kept = self._idle.pop()  # One step for the interpreter: no two threads are given the same.
+            except IndexError:
+                kept = self._open()
+            if kept.pid != os.getpid():
+                _abandoned.append(kept)  # Forked behind Python's back: the parent's connection is left alone.
+            elif kept.number <= after:
+                kept.drop()
+            else:
+                break
+        kept.thread = threading.get_ident()
+        self._lent.add(kept)
         return kept
 
+    def _open(self) -> Kept:
+        own = threading.get_ident()
+        with self._opening:  # Held during a fork: nothing is begun then.
+            self._connecting.add(own)
+        try:
+            connection = self._engine.connect()
+            self.newest = next(self._numbers)
+            return Kept(self, connection, self.newest)
+        finally:
+            self._connecting.discard(own)
+
+    def take_back(self, kept: Kept) -> None:
+        """Keep a connection for the next user, unless it was given up or enough are idle."""
+        self._lent.discard(kept)
+        if kept.connection is None:
+            return
+        if len(self._idle) >= MOST_IDLE or kept.number <= self._retired:
+            kept.close()
+        else:
+            self._idle.append(kept)
+
     def close(self) -> None:
-        """Close every thread's connection; one that is in use for longer than a second is left to its thread."""
-        for kept in list(self._places):
-            if kept.lock.acquire(timeout=_PATIENCE):
-                try:
-                    kept.close()
-                finally:
-                    kept.lock.release()
+        """Close every connection, waiting a second for statements that are under way; the others when they end."""
+        self._retired = self.newest
+        self._wait_for_others()
+        self._close_idle()
+
+    def _close_idle(self) -> None:
+        while self._idle:
+            with contextlib.suppress(IndexError):
+                self._idle.pop().close()
+
+    def _wait_for_others(self) -> None:
+        own, deadline = threading.get_ident(), time.monotonic() + _PATIENCE
+        while self._others_busy(own) and time.monotonic() < deadline:
+            threading.Event().wait(0.001)
+
+    def _others_busy(self, own: int) -> bool:
+        return any(kept.thread != own for kept in list(self._lent)) or bool(self._connecting - {own})
 
     def before_fork(self) -> None:
         """Close what can be closed, and keep other threads from opening anything before the fork is done."""
         self._opening.acquire()
-        if not self._closes_for_forks:
-            return
-        for kept in list(self._places):
-            if kept.lock.acquire(timeout=_PATIENCE):
-                self._held.append(kept)
-                if not (kept.raw is not None and kept.raw.in_transaction):
-                    kept.close()
+        if self._closes_for_forks:
+            self._close_idle()
+            self._wait_for_others()
+            self._close_idle()
 
     def after_fork_in_parent(self) -> None:
         """Let the other threads go on."""
-        held, self._held = self._held, []
-        for kept in held:
-            kept.lock.release()
         self._opening.release()
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's connections without closing them, and start with none."""
         if self._closes_for_forks:
-            _abandoned.extend(kept for kept in self._places if kept.connection is not None)
+            _abandoned.extend((*self._idle, *self._lent))
             self._start_empty()
         else:
+            self._connecting = set()
             self._opening = threading.Lock()
 
 
@@ -126,17 +175,23 @@ _everyone: weakref.WeakSet[KeptConnections] = weakref.WeakSet()
 _abandoned: list[Kept] = []
 
 
+_forking: list[KeptConnections] = []
+"""Who is held up by the fork that is under way: the same let go after it, whoever has come or gone meanwhile."""
+
+
 def _before_fork() -> None:
     for each in list(_everyone):
         each.before_fork()
+        _forking.append(each)
 
 
 def _after_fork_in_parent() -> None:
-    for each in list(_everyone):
-        each.after_fork_in_parent()
+    while _forking:
+        _forking.pop().after_fork_in_parent()
 
 
 def _after_fork_in_child() -> None:
+    _forking.clear()
     for each in list(_everyone):
         each.after_fork_in_child()
 

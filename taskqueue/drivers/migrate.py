@@ -67,6 +67,12 @@ def downgrade(target: str | Driver, revision: str = "base") -> None:
         _run(connection, revision, down=True)
 
 
+def remove(target: str | Driver) -> None:
+    """Remove the tables of taskqueue with everything in them, and the note of their revision. Other tables stay."""
+    with _opened(target) as driver, driver.migrating(_PATIENCE) as connection:
+        _drop(connection)
+
+
 def status(target: str | Driver) -> SchemaStatus:
     """Say how the tables of a database fit this release. Changes nothing."""
     with _opened(target) as driver:
@@ -79,8 +85,7 @@ def reset(target: str | Driver) -> None:
         driver.create()
         _refuse(driver.schema_status(), driver, share=False)
         with driver.migrating(_PATIENCE) as connection:
-            tables.metadata.drop_all(connection)
-            schema.drop_version(connection)
+            _drop(connection)
             _run(connection, "head")
 
 
@@ -98,6 +103,12 @@ def _opened(target: str | Driver) -> Iterator[SQLDriver]:
 def _refuse(found: SchemaStatus, driver: SQLDriver, *, share: bool) -> None:
     allowed = {Fit.CURRENT, Fit.MISSING, Fit.OLDER} | ({Fit.FOREIGN} if share else set())
     schema.refuse_misfit(found, driver.describe(), allowed=allowed)
+
+
+def _drop(connection: Connection) -> None:
+    # The note goes first: where each change is committed by itself, tables without it are taken for unfinished ones.
+    schema.drop_version(connection)
+    tables.metadata.drop_all(connection)
 
 
 def _run(connection: Connection, revision: str, *, down: bool = False) -> None:

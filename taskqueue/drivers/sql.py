@@ -4,40 +4,47 @@ from __future__ import annotations
 
 import weakref
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, select
 
 from taskqueue.clock import Clock
-from taskqueue.drivers import schema
-from taskqueue.drivers.base import Driver
-from taskqueue.drivers.lanes import SLACK_US
+from taskqueue.drivers import examination, schema
+from taskqueue.drivers.base import Driver, Listener
+from taskqueue.drivers.lanes import LATE_US, NotedLanes
 from taskqueue.drivers.rows import attempts_by_job, job_row, queue_rows
 from taskqueue.drivers.statements import control as control_statements
-from taskqueue.drivers.statements import counting, reading, waiting
+from taskqueue.drivers.statements import counting, doubt, reading, waiting
 from taskqueue.drivers.statements import nodes as node_statements
+from taskqueue.drivers.statements import upkeep as upkeep_statements
 from taskqueue.drivers.statements.parts import insert_into, unless_there
 from taskqueue.drivers.tables import installation, keys
 from taskqueue.drivers.values import (
     AttemptRow,
+    ClaimedJob,
+    Finding,
     JobChanges,
     JobFilter,
     JobRow,
     KeyRow,
     Lanes,
+    Level,
     NewJob,
     NodeIdentity,
     NodeRow,
+    Parked,
     Promotion,
     QueueRow,
     Rescue,
     RollupRow,
+    Standing,
 )
-from taskqueue.drivers.verbs import control, nodes, pushing, rescuing
+from taskqueue.drivers.verbs import control, depending, nodes, pushing, rescuing, upkeep
 from taskqueue.drivers.verbs.chunks import chunks, narrowed, without_repeats
-from taskqueue.states import State, state_of
+from taskqueue.states import OnConflict, State, state_of
 
 T = TypeVar("T")
 
@@ -52,6 +59,9 @@ class SQLDriver(Driver):
         self._clock = clock
         self._ours: weakref.WeakSet[Engine] = weakref.WeakSet()
         """Engines of callers that were found to lead to this very database."""
+        self._installation: tuple[bytes, bytes] | None = None
+        """What was read last, for those who cannot wait: a push in a caller's transaction, perhaps in an event loop."""
+        self._lanes = NotedLanes(clock)
 
     # --- the seam to a database's own driver ----------------------------------------------------------------
 
@@ -60,8 +70,12 @@ class SQLDriver(Driver):
         """Run ``work`` on a connection that sees what is committed, again where the database was busy."""
 
     @abstractmethod
-    def write(self, work: Callable[[Connection], T]) -> T:
-        """Run ``work`` in one transaction, from the start again where it lost a lock."""
+    def write(self, work: Callable[[Connection], T], *, repeatable: bool = True) -> T:
+        """Run ``work`` in one transaction, from the start again where it lost a lock.
+
+        Where nobody knows whether its COMMIT has happened it is run once more, which has to change nothing then and to
+        answer the same. Work for which that is not so is not ``repeatable``: it ends with `DatabaseUnreachable` then.
+        """
 
     @abstractmethod
     @contextmanager
@@ -85,15 +99,76 @@ class SQLDriver(Driver):
         return self.read(schema.read_status)
 
     def installation(self) -> tuple[bytes, bytes]:
-        row = self.read(lambda connection: connection.execute(select(installation.c.id, installation.c.salt)).one())
-        return row.id, row.salt
+        statement = select(installation.c.id, installation.c.salt)
+        row = self.read(lambda connection: connection.execute(statement).one())
+        self._installation = (row.id, row.salt)
+        return self._installation
 
-    def push_within(self, session: Any, jobs: Sequence[NewJob], tags: Sequence[Sequence[str]] = ()) -> None:
-        connection = session if isinstance(session, Connection) else session.connection()
+    def push_unique(
+        self,
+        job: NewJob,
+        tags: Sequence[str] = (),
+        parents: Sequence[bytes] = (),
+        *,
+        replace: bool = False,
+        instead_of: bytes | None = None,
+    ) -> Standing:
+        rules = [OnConflict.REPLACE if replace else OnConflict.KEEP]
+        now, above = self._clock.now_us(), [parents] if parents else ()
+        return self._push_once(
+            [job],
+            lambda connection: pushing.push(connection, [job], [tags], above, rules, now=now, instead_of=instead_of),
+        )[0]
+
+    def _push_once(self, jobs: Sequence[NewJob], work: Callable[[Connection], list[Standing]]) -> list[Standing]:
+        """Run a push, perhaps several times; what an earlier run turns out to have stored was created by this push."""
+        runs = count()
+
+        def run(connection: Connection) -> list[Standing]:
+            next(runs)
+            return work(connection)
+
+        standing = self.write(run)
+        if next(runs) == 1:
+            return standing
+        return [Standing(each.id, each.created or each.id == job.id) for job, each in zip(jobs, standing, strict=True)]
+
+    def push_each(
+        self,
+        jobs: Sequence[NewJob],
+        tags: Sequence[Sequence[str]] = (),
+        parents: Sequence[Sequence[bytes]] = (),
+        rules: Sequence[OnConflict] = (),
+    ) -> list[Standing]:
+        now = self._clock.now_us()
+        return self._push_once(jobs, lambda connection: pushing.push(connection, jobs, tags, parents, rules, now=now))
+
+    def push_within(
+        self,
+        session: Any,
+        jobs: Sequence[NewJob],
+        tags: Sequence[Sequence[str]] = (),
+        parents: Sequence[Sequence[bytes]] = (),
+        rules: Sequence[OnConflict] = (),
+    ) -> list[Standing]:
+        connection = pushing.connection_of(session)
         if connection.engine not in self._ours:
-            pushing.refuse_another_database(connection, self.installation()[0], self.describe())
+            ours, _ = self._installation or self.installation()
+            pushing.refuse_another_database(connection, ours, self.describe())
             self._ours.add(connection.engine)
-        pushing.push(connection, jobs, tags)
+        noted, now = self.note_lanes((job.queue, job.rank) for job in jobs), self._clock.now_us()
+        stand = pushing.push(connection, jobs, tags, parents, rules, now=now, whole=True, lanes_known=noted)
+        self.announce_within(connection)
+        return stand
+
+    def note_lanes(self, lanes: Iterable[tuple[str, int]]) -> bool:
+        if not self.capabilities.concurrent_writers:
+            return False
+        new = self._lanes.unknown(lanes)
+        if new:
+            self.write(lambda connection: control.note_lanes(connection, new))
+            self._lanes.remember(new)
+        return True
 
     # --- the way of a job -----------------------------------------------------------------------------------
 
@@ -109,7 +184,7 @@ class SQLDriver(Driver):
 
     def _promote(self, connection: Connection, limit: int, now: int) -> Promotion:
         ids = list(connection.execute(waiting.DUE, {"now": now, "limit": limit}).scalars())
-        earliest = now - SLACK_US if self.capabilities.dead_rows else 0
+        earliest = now - LATE_US if self.capabilities.dead_rows else 0
         for part in chunks(ids):
             connection.execute(waiting.PROMOTE, {"ids": part, "earliest": earliest})
         return Promotion(len(ids), connection.execute(waiting.NEXT_RUN_AT).scalar())
@@ -126,8 +201,21 @@ class SQLDriver(Driver):
         statement = waiting.unfinished(queues)
         return self.read(lambda connection: int(connection.execute(statement).scalar_one()))
 
+    def announce(self) -> None:
+        """Say nothing: most databases have no way to."""
+
+    def announce_within(self, connection: Connection) -> None:
+        """Say it when the transaction of ``connection`` commits."""
+
+    def listen(self) -> Listener | None:
+        return None
+
     def change_mark(self) -> object:
         return None
+
+    def held(self, node_id: int) -> list[ClaimedJob]:
+        rows = self.read(lambda connection: connection.execute(doubt.HELD_BY, {"node": node_id}).all())
+        return [ClaimedJob._make((*row, b"", None)) for row in rows]
 
     # --- nodes ----------------------------------------------------------------------------------------------
 
@@ -183,6 +271,9 @@ class SQLDriver(Driver):
             self.read(lambda connection: [row for part in parts for row in connection.execute(part)])
         )
 
+    def parents(self, job_ids: Collection[bytes]) -> dict[bytes, list[bytes]]:
+        return self.read(lambda connection: depending.parents_of(connection, without_repeats(job_ids)))
+
     def states(self, job_ids: Collection[bytes]) -> dict[bytes, State]:
         parts = list(chunks(without_repeats(job_ids)))
         rows = self.read(
@@ -202,21 +293,23 @@ class SQLDriver(Driver):
 
     def cancel(self, which: JobFilter) -> list[bytes]:
         now = self._clock.now_us()
-        return self.write(lambda connection: control.cancel(connection, which, now))
+        return self.write(lambda connection: control.cancel(connection, which, now), repeatable=False)
 
     def revive(self, which: JobFilter, *, run_at: int | None = None) -> list[bytes]:
         now = self._clock.now_us()
-        return self.write(lambda connection: control.revive(connection, which, run_at, now))
+        return self.write(lambda connection: control.revive(connection, which, run_at, now), repeatable=False)
 
     def update(self, job_id: bytes, changes: JobChanges) -> bool:
         now = self._clock.now_us()
-        return self.write(lambda connection: control.update(connection, job_id, changes, now))
+        return self.write(lambda connection: control.update(connection, job_id, changes, now), repeatable=False)
 
     def delete(self, which: JobFilter) -> int:
-        return self.write(lambda connection: control.delete(connection, which))
+        now = self._clock.now_us()
+        return self.write(lambda connection: control.delete(connection, which, now), repeatable=False)
 
     def flush(self, queue: str | None = None) -> int:
-        return self.write(lambda connection: control.flush(connection, queue))
+        now = self._clock.now_us()
+        return self.write(lambda connection: control.flush(connection, queue, now), repeatable=False)
 
     def pause(self, queue: str, note: str | None = None) -> None:
         values = {"queue": queue, "paused_at": self._clock.now_us(), "note": note}
@@ -228,6 +321,56 @@ class SQLDriver(Driver):
 
     def resume(self, queue: str) -> None:
         self.write(lambda connection: connection.execute(control_statements.RESUME, {"named": queue}))
+
+    # --- upkeep ---------------------------------------------------------------------------------------------
+
+    def purge(self, before: int, states: Collection[State], queue: str | None = None, limit: int = 5000) -> int:
+        due = self.read(lambda connection: upkeep.due(connection, before, states, queue, limit))
+        return self.write(lambda connection: upkeep.remove(connection, due)) if due else 0
+
+    def purge_beyond(self, keep: int, queue: str, limit: int = 5000) -> int:
+        due = self.read(lambda connection: upkeep.beyond(connection, keep, queue, limit))
+        return self.write(lambda connection: upkeep.remove(connection, due)) if due else 0
+
+    def purgeable(self, before: int, states: Collection[State], queue: str | None = None) -> int:
+        return self.read(lambda connection: upkeep.count_due(connection, before, states, queue))
+
+    def kept_since(self, keep: int, queue: str) -> int | None:
+        return self.read(lambda connection: upkeep.kept_since(connection, keep, queue))
+
+    def sweep(self, minutes_before: int, nodes_before: int, limit: int = 5000) -> int:
+        return self.write(lambda connection: upkeep.sweep(connection, minutes_before, nodes_before, limit))
+
+    def restore_lanes(self) -> int:
+        partial = self.capabilities.partial_index
+        missing = upkeep_statements.LANES_MISSING if partial else upkeep_statements.LANES_MISSING_IN_WHOLE_INDEX
+        found = self.read(lambda connection: connection.execute(missing).first())
+        return self.write(lambda connection: upkeep.note_missing_lanes(connection, missing)) if found else 0
+
+    def tend(self, node_id: int) -> list[str]:  # noqa: ARG002 - most databases look after themselves
+        return []
+
+    def findings(self) -> list[Finding]:
+        found = self.read(lambda connection: examination.general(connection, self._clock))
+        fits = all(each.level is not Level.ERROR for each in found)
+        return found + (self._examine() if fits else [])
+
+    def _examine(self) -> list[Finding]:
+        """Return what is to be said of this kind of database; the tables are known to be there."""
+        return []
+
+    def mend(self) -> list[str]:
+        fits = self.schema_status().fit is schema.Fit.CURRENT
+        return self._mend() if fits else []
+
+    def _mend(self) -> list[str]:
+        return self.write(examination.make_missing_indexes)
+
+    def parked(self) -> list[Parked]:
+        return self.read(upkeep.parked)
+
+    def live_keys(self) -> dict[str, int]:
+        return self.read(upkeep.live_keys)
 
     # --- keys -----------------------------------------------------------------------------------------------
 

@@ -20,9 +20,12 @@ from taskqueue.drivers.sql import SQLDriver
 from taskqueue.drivers.sqlite_binding import bindable
 from taskqueue.drivers.sqlite_errors import Translating, is_busy
 from taskqueue.drivers.sqlite_files import Location, create_file, fault_of, locate
-from taskqueue.drivers.statements import claiming, control, finishing, pushing
-from taskqueue.drivers.values import Capabilities, ClaimedJob, Completion, Cycle, Ending, Lanes, NewJob, Stale
-from taskqueue.drivers.verbs.finishing import Finisher, held
+from taskqueue.drivers.sqlite_upkeep import close_to_others, examine, restore_log_mode, tend
+from taskqueue.drivers.statements import claiming, control, finishing, pushing, releasing
+from taskqueue.drivers.values import Capabilities, ClaimedJob, Completion, Cycle, Ending, Finding, Lanes, NewJob, Stale
+from taskqueue.drivers.verbs import pushing as pushing_verbs
+from taskqueue.drivers.verbs.finishing import Finisher, final_states, held
+from taskqueue.drivers.verbs.releasing import parents_among, release
 from taskqueue.drivers.verbs.tally import Tally
 from taskqueue.errors import DatabaseBusy
 
@@ -32,8 +35,6 @@ BUSY_PATIENCE: Final = 30.0
 """Seconds that a verb waits for the lock that another process holds."""
 
 _LONGEST_PAUSE: Final = 0.003
-_LANE_REMEMBERED: Final = 60.0
-"""Seconds for which a lane that was noted is taken to be there still."""
 
 _make: Callable[[type[ClaimedJob], tuple[Any, ...]], ClaimedJob] = tuple.__new__
 """`ClaimedJob._make` without its call in Python for each job."""
@@ -64,7 +65,6 @@ class SQLiteDriver(SQLDriver):
         event.listen(self.engine, "connect", self._configure)
         self._anchor = self._open() if location.path is None else None
         self._connections = KeptConnections(self.engine, closes_for_forks=location.path is not None)
-        self._lanes_noted: dict[tuple[str, int], float] = {}
         self._prepare()
 
     def _prepare(self) -> None:
@@ -85,6 +85,7 @@ class SQLiteDriver(SQLDriver):
         self._record_start = prepare(finishing.RECORD_START, dialect)
         self._start_values = self._record_start.picker(("job", "held", "node", "now"))
         self._keeping = prepare(control.QUEUES_KEEPING_PAYLOADS, dialect).sql
+        self._any_edge = prepare(releasing.ANY_EDGE, dialect).sql
         self._finisher = Finisher(dialect, bindable)
 
     # --- connections ----------------------------------------------------------------------------------------
@@ -101,7 +102,7 @@ class SQLiteDriver(SQLDriver):
         raw.execute("PRAGMA temp_store = MEMORY")
 
     def _use(self) -> Kept:
-        """Return this thread's connection, to be used by ``with``. To open one reads the file, which may be locked."""
+        """Lend a connection, to be used by ``with``. To open one reads the file, which may be locked."""
         return self._patiently(self._connections.use)
 
     def close(self) -> None:
@@ -164,7 +165,8 @@ class SQLiteDriver(SQLDriver):
         finally:
             kept.connection.rollback()
 
-    def write(self, work: Callable[[Connection], T]) -> T:
+    def write(self, work: Callable[[Connection], T], *, repeatable: bool = True) -> T:
+        del repeatable  # A COMMIT here is never in doubt.
         with Translating(self._location.path), self._transaction(BUSY_PATIENCE) as connection:
             return work(connection)
 
@@ -193,8 +195,11 @@ class SQLiteDriver(SQLDriver):
 
     # --- push -----------------------------------------------------------------------------------------------
 
-    def push(self, job: NewJob, tags: Sequence[str] = ()) -> None:
-        if tags or not self._lane_is_noted((job.queue, job.rank)):
+    def push(self, job: NewJob, tags: Sequence[str] = (), parents: Sequence[bytes] = ()) -> None:
+        if parents:
+            self.push_many((job,), (tags,), (parents,))
+            return
+        if tags or not self._lanes.know((job.queue, job.rank)):
             self.push_many((job,), (tags,) if tags else ())
             return
         with Translating(self._location.path), self._use() as kept:
@@ -206,15 +211,18 @@ class SQLiteDriver(SQLDriver):
                     raise
                 self._patiently(lambda: raw.execute(sql, values))
 
-    def push_many(self, jobs: Sequence[NewJob], tags: Sequence[Sequence[str]] = ()) -> None:
+    def push_many(
+        self, jobs: Sequence[NewJob], tags: Sequence[Sequence[str]] = (), parents: Sequence[Sequence[bytes]] = ()
+    ) -> None:
         if not jobs:
             return
-        lanes = {(job.queue, job.rank) for job in jobs}
-        new = [lane for lane in lanes if not self._lane_is_noted(lane)]
+        if any(parents):
+            self.write(lambda connection: pushing_verbs.push(connection, jobs, tags, parents))
+            return
+        new = self._lanes.missing(jobs)
         with Translating(self._location.path):
             self._on_cursor(lambda cursor: self._insert(cursor, jobs, tags, new))
-        noted = self._clock.monotonic()
-        self._lanes_noted.update((lane, noted) for lane in new)
+        self._lanes.remember(new)
 
     def _insert(
         self, cursor: Any, jobs: Sequence[NewJob], tags: Sequence[Sequence[str]], lanes: Sequence[tuple[str, int]]
@@ -229,21 +237,24 @@ class SQLiteDriver(SQLDriver):
             if labels and cursor.rowcount == 1:
                 cursor.executemany(self._insert_tag, [(label, job.id) for label in dict.fromkeys(labels)])
 
-    def _lane_is_noted(self, lane: tuple[str, int]) -> bool:
-        noted = self._lanes_noted.get(lane)
-        return noted is not None and self._clock.monotonic() - noted < _LANE_REMEMBERED
-
     def _on_cursor(self, work: Callable[[Any], T]) -> T:
-        """Run ``work`` on a cursor of the thread's own connection, in one transaction."""
+        """Run ``work`` on a cursor, in one transaction."""
+        return self._on_kept(lambda kept: work(kept.raw.cursor()))
+
+    def _on_kept(self, work: Callable[[Kept], T]) -> T:
+        """Run ``work`` on a connection, in one transaction."""
         with self._use() as kept:
             raw = kept.raw
             try:
                 self._begin(raw)
-                result = work(raw.cursor())
+                result = work(kept)
                 self._commit(raw)
             except BaseException:
                 self._undo(raw)
                 raise
+            finally:
+                if kept.connection.in_transaction():
+                    kept.connection.rollback()  # Some of the work was done on it; for the database all is over.
             return result
 
     # --- the way of a job -----------------------------------------------------------------------------------
@@ -260,8 +271,10 @@ class SQLiteDriver(SQLDriver):
             if not completions and not endings and (limit <= 0 or not self._has_work(lanes)):
                 return Cycle()
             try:
-                return self._on_cursor(
-                    lambda cursor: self._cycle(cursor, node_id, completions, (), endings, lanes, limit)
+                return self._on_kept(
+                    lambda kept: self._cycle(
+                        kept.connection, kept.raw.cursor(), node_id, completions, (), endings, lanes, limit
+                    )
                 )
             except (_NotHeld, sqlite3.IntegrityError):
                 return self._careful_cycle(node_id, completions, endings, lanes, limit)
@@ -275,12 +288,14 @@ class SQLiteDriver(SQLDriver):
         limit: int,
     ) -> Cycle:
         with self._transaction(BUSY_PATIENCE) as connection:
+            pushing_verbs.take_back(connection, pushing_verbs.ids_of(completions, endings))
             good, stale = held(connection, completions)
             cursor = connection.connection.cursor()
-            return self._cycle(cursor, node_id, good, stale, endings, lanes, limit)
+            return self._cycle(connection, cursor, node_id, good, stale, endings, lanes, limit)
 
     def _cycle(
         self,
+        connection: Connection,
         cursor: Any,
         node_id: int,
         completions: Sequence[Completion],
@@ -292,6 +307,7 @@ class SQLiteDriver(SQLDriver):
         now = self._clock.now_us()
         fenced = list(stale)
         tally = Tally(node_id)
+        parents = self._parents(connection, cursor, completions, endings)
         if completions:
             keeping = {queue for (queue,) in cursor.execute(self._keeping)}
             if not self._finisher.complete(cursor, completions, keeping):
@@ -300,9 +316,23 @@ class SQLiteDriver(SQLDriver):
         for ending in endings:
             held_it = self._finisher.end(cursor, ending, now, tally)
             fenced += () if held_it else (Stale(ending.id, ending.lease),)
+        if parents:
+            left = final_states(completions, endings, fenced)
+            release(connection, {each: left[each] for each in parents & left.keys()}, now, tally)
         claimed = self._claim(cursor, node_id, lanes, limit, now) if limit > 0 else ()
         self._finisher.count(cursor, tally)
         return Cycle(claimed, fenced)
+
+    def _parents(
+        self, connection: Connection, cursor: Any, completions: Sequence[Completion], endings: Sequence[Ending]
+    ) -> set[bytes]:
+        """Return which of these jobs have children. Where no job depends on another it costs one probe."""
+        if not completions and not endings:
+            return set()
+        ((any_edge,),) = cursor.execute(self._any_edge)
+        if not any_edge:
+            return set()
+        return parents_among(connection, [*(each.id for each in completions), *(each.id for each in endings)])
 
     def _has_work(self, lanes: Lanes) -> bool:
         with self._use() as kept:
@@ -354,3 +384,15 @@ class SQLiteDriver(SQLDriver):
                     raise
                 (version,) = self._patiently(lambda: kept.raw.execute("PRAGMA data_version").fetchone())
             return kept.number, version
+
+    # --- upkeep ---------------------------------------------------------------------------------------------
+
+    def tend(self, node_id: int) -> list[str]:
+        return tend(self, self._location.path, node_id)
+
+    def _examine(self) -> list[Finding]:
+        return self.read(lambda connection: examine(connection, self._location.path, full=self._full))
+
+    def _mend(self) -> list[str]:
+        made, path = super()._mend(), self._location.path
+        return made if path is None else [*made, *self.read(restore_log_mode), *close_to_others(path)]

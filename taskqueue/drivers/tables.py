@@ -18,6 +18,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     ColumnElement,
+    Connection,
     Dialect,
     Index,
     Integer,
@@ -29,6 +30,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     column,
+    event,
     literal_column,
     text,
 )
@@ -89,6 +91,36 @@ def _in_state(code: int) -> ColumnElement[bool]:
     return column("state", SmallInteger) == literal_column(str(code))
 
 
+def _index_in_state(code: int, name: str, *columns: Column[Any]) -> None:
+    """Index the rows in one state, or where there are no partial indexes all of them, the state first.
+
+    Each index with the state in it costs such a database 5 to 8 microseconds of a job's 70, so only those have it that
+    could not tell the rows apart without.
+    """
+    where = _in_state(code)
+    # Two names rather than one: what is made from the list of indexes takes their names to be different.
+    partial = Index(name, *columns, sqlite_where=where, postgresql_where=where, info=_ONLY)
+    whole = Index(f"{name}_full", columns[0].table.c.state, *columns, info=_ELSEWHERE)
+    for index in (partial, whole):
+        index.ddl_if(callable_=_is_for)
+
+
+def _is_for(ddl: object, target: object, bind: object, *rest: object, dialect: Dialect, **others: object) -> bool:
+    del ddl, bind, rest, others
+    return is_made_on(target, dialect.name)
+
+
+_ONLY: dict[str, Any] = {"dialects": ("sqlite", "postgresql")}
+_MYSQL = ("mysql", "mariadb")
+_ELSEWHERE = {"dialects": _MYSQL}
+
+
+def is_made_on(item: object, dialect: str) -> bool:
+    """Say whether a table, column or index of `metadata` is there on a database: some indexes are not on each."""
+    info: dict[str, Any] = getattr(item, "info", None) or {}
+    return dialect in info.get("dialects", (dialect,))
+
+
 Microseconds = BigInteger
 
 metadata = MetaData()
@@ -142,27 +174,14 @@ jobs = Table(
     CheckConstraint("lease >= 0 AND attempt >= 0", name="tq_jobs_counted"),
 )
 
-Index(
-    "tq_jobs_claim",
-    jobs.c.queue,
-    jobs.c.rank,
-    jobs.c.ready_at,
-    jobs.c.id,
-    sqlite_where=_in_state(PENDING),
-    postgresql_where=_in_state(PENDING),
-)
+_index_in_state(PENDING, "tq_jobs_claim", jobs.c.queue, jobs.c.rank, jobs.c.ready_at, jobs.c.id)
 Index(
     "tq_jobs_processing",
     jobs.c.node_id,
     sqlite_where=_in_state(PROCESSING),
     postgresql_where=_in_state(PROCESSING),
 )
-Index(
-    "tq_jobs_delayed",
-    jobs.c.run_at,
-    sqlite_where=_in_state(DELAYED),
-    postgresql_where=_in_state(DELAYED),
-)
+_index_in_state(DELAYED, "tq_jobs_delayed", jobs.c.run_at)
 Index(
     "tq_jobs_blocked",
     jobs.c.blocked_by,
@@ -191,14 +210,15 @@ history = Table(
 )
 """Finished jobs. Completed ones lose their payload unless it is to be kept; ``lease`` goes on counting at a revive."""
 
-Index("tq_history_finished", history.c.finished_at)
+Index("tq_history_age", history.c.queue, history.c.state, history.c.finished_at)
 Index(
     "tq_history_failed",
     history.c.queue,
     history.c.finished_at,
     sqlite_where=_in_state(FAILED),
     postgresql_where=_in_state(FAILED),
-)
+    info=_ONLY,
+).ddl_if(dialect=_ONLY["dialects"])
 
 attempts = Table(
     "tq_attempts",
@@ -338,3 +358,22 @@ duties = Table(
     Column("taken_at", Microseconds, nullable=False),
 )
 """Work that one node at a time does, such as vacuuming: taken by compare-and-swap on ``turn``."""
+
+
+_CHARACTERS = {"default_charset": "utf8mb4", "collate": "utf8mb4_bin"}
+"""For every text: a database may have been made for one that knows few characters."""
+
+
+def text_options(dialect: str) -> dict[str, str]:
+    """Return the options of every table on a database: where characters are chosen for each of them, all there are."""
+    return {f"{dialect}_{name}": value for name, value in _CHARACTERS.items()} if dialect in _MYSQL else {}
+
+
+def _choose_characters(table: Table, connection: Connection, **others: object) -> None:
+    # Not where the table is described: to name an option there loads the dialect that it is of, for 20 ms.
+    del others
+    table.kwargs.update(text_options(connection.dialect.name))
+
+
+for _each in metadata.tables.values():
+    event.listen(_each, "before_create", _choose_characters)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 from taskqueue.states import Delivery, ParentFailure, Reason, State, Verb
@@ -68,6 +68,14 @@ class NewJob(NamedTuple):
     key_id: str
     unique_key: bytes | None
     payload: bytes
+
+
+class Standing(NamedTuple):
+    """What a push came to: the job that stands for it, which is another one where that has its unique key."""
+
+    id: bytes
+    created: bool
+    """Whether this push stored a row."""
 
 
 class ClaimedJob(NamedTuple):
@@ -145,6 +153,8 @@ class Cycle:
 
     claimed: Sequence[ClaimedJob] = ()
     stale: Sequence[Stale] = ()
+    doubtful: bool = False
+    """Whether the outcome of a transaction was unknown and had to be looked up: it may still happen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +334,33 @@ class KeyRow:
     retired_at: int | None
 
 
+class Parked(NamedTuple):
+    """Jobs of one queue that wait for a node which knows their class, or has their key."""
+
+    queue: str
+    blocked_by: int
+    job_class: str
+    key_id: str
+    jobs: int
+
+
+class Level(StrEnum):
+    """How much a finding matters, the least first."""
+
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Finding(NamedTuple):
+    """What one check of a database came to: ``message`` is what was found, ``fix`` what to do about it."""
+
+    check: str
+    level: Level
+    message: str
+    fix: str = ""
+
+
 @dataclass(slots=True)
 class Lanes:
     """What a node serves, and how far it has read: made by `Driver.lanes`, kept by the dispatcher between cycles.
@@ -334,8 +371,19 @@ class Lanes:
 
     queues: tuple[str, ...] | None
     low: dict[tuple[str, int], int] = field(default_factory=dict)
-    rescan_at: float = 0.0
+    look_back_at: float = 0.0
+    dear: bool = False
+    """Whether the last claim that read every lane from its beginning took much longer than others."""
+    usual: float | None = None
+    """How many seconds the last cycle took that did not."""
     turn: int = 0
+    served: dict[tuple[str, int], int] = field(default_factory=dict)
+    """At which turn each lane was served last, where the lanes are walked by the database itself."""
+
+    def look_back(self, *, at_any_price: bool = False) -> None:
+        """Have the next claim read every lane from its beginning, where that is not dear."""
+        if at_any_price or not self.dear:
+            self.look_back_at = 0.0
 
 
 def tags_to_text(tags: Sequence[str]) -> str | None:

@@ -13,7 +13,7 @@ import select
 import selectors
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from taskqueue.clock import Clock
@@ -23,19 +23,20 @@ from taskqueue.errors import StoreError
 from taskqueue.node import settlement
 from taskqueue.node.crew import CrewMember
 from taskqueue.node.feeding import Feeder
+from taskqueue.node.hints import Hints
 from taskqueue.node.ledger import Ledger
 from taskqueue.node.outcome import Outcome, ending
 from taskqueue.node.polling import Polling
+from taskqueue.node.reconciling import Reconciler
 from taskqueue.node.slots import Slots
+from taskqueue.node.store_watch import StoreWatch
 from taskqueue.node.tally import Tally
 from taskqueue.payload import Codec, Purpose
 from taskqueue.states import Reason, Verb
 
-RETRY_STORE_AFTER = 0.25
 LAST_WORDS_WITHIN = 2.0
 """Seconds to wait for the end of a dead worker's connection; a subprocess that it left behind may keep it open."""
 _NOTHING_DUE = 0.05
-
 _completion: Callable[[type[Completion], tuple[Any, ...]], Completion] = tuple.__new__
 """`Completion` without its constructor in Python, which costs 0.4 microseconds for each job."""
 
@@ -69,19 +70,20 @@ class Dispatcher:
         self.queues = tuple(queues) if queues is not None else None
         self.key_ids = codec.key_ids
         self._job_timeout_ms = round(job_timeout * 1000) if job_timeout else None
-        self._lanes = driver.lanes(queues)
+        self.lanes = driver.lanes(queues)
         self._polling = Polling(clock)
         self._feeder = Feeder(slots, clock, self.call_supervisor)
         self._ledger = Ledger(clock)
+        self._reconciler = Reconciler(driver, clock)
         self._woken, self._waker = os.pipe()
         self.attention, self._caller = os.pipe()
         """Readable when the supervisor should look around: a worker is ready, or had its last job."""
         for descriptor in (self._woken, self._waker, self.attention, self._caller):
             os.set_blocking(descriptor, False)
         self._feeder.selector.register(self._woken, selectors.EVENT_READ, None)
+        self.hints = Hints(self._feeder.selector)
         self._inbox: deque[Callable[[], None]] = deque()
-        self._store_back_at = 0.0
-        self._store_answers = True
+        self._store = StoreWatch(clock)
         self._stopping = False
         self._asleep = False
         self.node_id = 0
@@ -118,6 +120,7 @@ class Dispatcher:
 
     def close(self) -> None:
         """Close what the thread used, after it has ended."""
+        self.hints.close()
         self._feeder.selector.close()
         for descriptor in (self._woken, self._waker, self.attention, self._caller):
             os.close(descriptor)
@@ -174,9 +177,7 @@ class Dispatcher:
         """Give back what has not begun: its attempt is not spent."""
         for member in self._feeder.crew:
             self._feeder.take_back(member)
-        now_us = self._clock.now_us()
-        for claimed in self._feeder.queue:
-            self._ledger.end(ending(claimed, Outcome(Verb.RELEASE), now_us))
+        self._release(self._feeder.queue)
         self._feeder.queue.clear()
 
     def drop_everything(self, done: threading.Event) -> None:
@@ -197,6 +198,10 @@ class Dispatcher:
         for key, _ in news:
             if key.data is None:
                 self._answer_inbox()
+            elif key.data is self.hints:
+                if self.hints.heard():
+                    self._polling.hurry()
+                    self.lanes.look_back()
             elif key.data in self._feeder.crew:  # Not buried a moment ago by a message from the supervisor.
                 self._hear(key.data)
         self._feeder.free_hostages()
@@ -206,10 +211,12 @@ class Dispatcher:
             if self._cycle_due():
                 self._cycle()
                 self._feed()
+            if self._reconciler.due and self._clock.monotonic() >= self._store.back_at:
+                self._give_back_strays()
         except StoreError as error:
             self._lose_store(error)
         resting = not self._feeder.in_hand and not self._ledger and not self._polling.plenty
-        self._asleep = resting and self._store_answers and self._wants_jobs()
+        self._asleep = resting and self._store.answers and self._wants_jobs()
 
     def _stirs(self) -> bool:
         """Say whether there is anything to do: all that an idle node asks, 45 times a second."""
@@ -223,8 +230,11 @@ class Dispatcher:
 
     def _release_surplus(self) -> None:
         """Give back claimed jobs that no worker here can begin for a while, so that another node may have them."""
+        self._release(self._feeder.surplus())
+
+    def _release(self, jobs: Iterable[ClaimedJob]) -> None:
         now_us = self._clock.now_us()
-        for claimed in self._feeder.surplus():
+        for claimed in jobs:
             self._ledger.end(ending(claimed, Outcome(Verb.RELEASE), now_us))
 
     def _feed(self) -> None:
@@ -246,10 +256,10 @@ class Dispatcher:
             return self._polling.patience(now)
         if self._ledger:
             due = self._ledger.due_at(working=self._feeder.in_hand > 0)
-            return max(0.0, max(due, self._store_back_at) - now)
+            return max(0.0, max(due, self._store.back_at) - now)
         if self._wants_jobs():
             patience = self._polling.patience(now) if not self._polling.plenty or self._feeder.hungry else _NOTHING_DUE
-            return max(patience, self._store_back_at - now)
+            return max(patience, self._store.back_at - now)
         return _NOTHING_DUE
 
     def _hear(self, member: CrewMember) -> None:
@@ -343,7 +353,7 @@ class Dispatcher:
 
     def _cycle_due(self) -> bool:
         now = self._clock.monotonic()
-        if now < self._store_back_at:
+        if now < self._store.back_at:
             return False
         if self._ledger and now >= self._ledger.due_at(working=self._feeder.in_hand > 0):
             return True
@@ -355,11 +365,14 @@ class Dispatcher:
         """Write what ended and claim more, in one transaction."""
         ledger = self._ledger
         limit = max(0, self._feeder.room()) if self.claiming.is_set() else 0
+        self._polling.told = self.hints.listening
         if limit:
             self._polling.before_claim(self._driver)
-        cycle = self._driver.cycle(self.node_id, ledger.completions, ledger.endings, self._lanes, limit)
-        self._find_store()
+        cycle = self._driver.cycle(self.node_id, ledger.completions, ledger.endings, self.lanes, limit)
+        self._store.found()
         ledger.clear()
+        if cycle.doubtful:
+            self._reconciler.doubt()
         if cycle.stale:
             self._tally.fenced(cycle.stale)
         if limit:
@@ -367,10 +380,15 @@ class Dispatcher:
             self._admit(cycle.claimed)
             if self._stopping:
                 self.hand_back()  # The stop came while the claim was under way.
-        if limit and not self._polling.plenty and not self._feeder.in_hand and not ledger:
-            self.at_rest.set()
-        else:
-            self.at_rest.clear()
+        at_rest = limit and not self._polling.plenty and not self._feeder.in_hand and not ledger
+        (self.at_rest.set if at_rest else self.at_rest.clear)()
+
+    def _give_back_strays(self) -> None:
+        """Give back what the database says that this node holds and of which the node knows nothing."""
+        strays = self._reconciler.strays(self.node_id, self._feeder.known() | self._ledger.known())
+        self._release(strays)
+        if strays:
+            _logger.warning("gave back %d job(s) claimed here without an answer", len(strays))
 
     def _admit(self, jobs: Sequence[ClaimedJob]) -> None:
         """Queue claimed jobs for the workers; those that have expired end here."""
@@ -398,12 +416,5 @@ class Dispatcher:
         return recorded
 
     def _lose_store(self, error: StoreError) -> None:
-        self._store_back_at = self._clock.monotonic() + RETRY_STORE_AFTER * (1 + self._clock.jitter())
-        if self._store_answers:
-            self._store_answers = False
-            _logger.error("the store does not answer; what has ended waits to be written: %s", error)
-
-    def _find_store(self) -> None:
-        if not self._store_answers:
-            self._store_answers = True
-            _logger.warning("the store answers again")
+        self._reconciler.doubt()
+        self._store.lost(error)

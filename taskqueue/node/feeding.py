@@ -77,6 +77,11 @@ class Feeder:
         """Say whether a worker is about to run out of work while none waits here."""
         return not self.queue and any(member.hungry for member in self.crew)
 
+    def known(self) -> set[tuple[bytes, int]]:
+        """Return the (id, lease) of every claimed job in hand."""
+        jobs = [*self.queue, *(claimed for member in self.crew for claimed in member.held.values())]
+        return {(claimed.id, claimed.lease) for claimed in jobs}
+
     def room(self) -> int:
         """Return how many more jobs to claim."""
         serving = [member for member in self.crew if member.serves]

@@ -1,23 +1,40 @@
-"""What every node does beside running jobs, each in a loop of its own: beat, rescue, promote, unpark, see emptiness."""
+"""What every node does beside running jobs, each in a loop of its own: beat, rescue, promote, unpark, purge, tend."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from taskqueue.clock import Clock
 from taskqueue.drivers.base import Driver
+from taskqueue.drivers.values import Promotion
 from taskqueue.node.dispatcher import Dispatcher
 from taskqueue.node.lease import NodeLease
 from taskqueue.node.loops import Loop
 from taskqueue.node.rescue import Rescuer
+from taskqueue.node.upkeep import PURGE_EVERY, TEND_EVERY, Upkeep
 from taskqueue.settings import Settings
 
 PROMOTE_EVERY = 1.0
 RESCUE_EVERY = 5.0
 UNPARK_EVERY = 5.0
+LISTEN_EVERY = 2.0
+LISTEN_AGAIN_AFTER = 60.0
+"""Seconds after which a database that says nothing, as behind a pooler, is asked to again."""
 LOOK_FOR_EMPTY_EVERY = 0.05
 _BATCH = 1000
+
+
+def until_next(promotion: Promotion, began: int, now: int) -> float:
+    """Return the seconds to the next promotion, after one that ``began`` then; ``now`` is the time after it."""
+    if promotion.promoted >= _BATCH:
+        return 0.0
+    if promotion.next_run_at is None:
+        return PROMOTE_EVERY
+    if not promotion.promoted and promotion.next_run_at <= began:
+        return PROMOTE_EVERY  # Somebody has locked what is due: to ask again at once took a third of a core.
+    return min(PROMOTE_EVERY, max(0.001, (promotion.next_run_at - now) / 1e6))
 
 
 class Housekeeping:
@@ -43,12 +60,17 @@ class Housekeeping:
         self.empty = threading.Event()
         """Set when nothing is pending, processing or coming back from a crash in the queues served."""
         worker = settings.worker
+        self._upkeep = Upkeep(driver, node_id, worker, clock)
         self._loops = [
             Loop("heartbeat", worker.heartbeat, lease.beat, clock),
             Loop("rescue", min(RESCUE_EVERY, worker.lease / 4), self._rescuer.look, clock),
             Loop("promotion", PROMOTE_EVERY, self._promote, clock),
             Loop("unparking", UNPARK_EVERY, self._unpark, clock),
+            Loop("purge", PURGE_EVERY, self._upkeep.purge, clock),
+            Loop("tending", TEND_EVERY, self._upkeep.tend, clock),
         ]
+        if driver.capabilities.notify:
+            self._loops.append(Loop("listening", LISTEN_EVERY, self._listen, clock))
         if worker.stop_when_empty:
             self._loops.append(Loop("emptiness", LOOK_FOR_EMPTY_EVERY, self._look_for_empty, clock))
 
@@ -60,6 +82,7 @@ class Housekeeping:
     def stop(self, timeout: float = 5.0) -> None:
         """End every loop, waiting at most ``timeout`` seconds for all of them together."""
         deadline = self._clock.monotonic() + timeout
+        self._upkeep.stop()
         for loop in self._loops:
             loop.ask_to_stop()
         for loop in self._loops:
@@ -70,18 +93,33 @@ class Housekeeping:
         """Return the first failure that ended a loop."""
         return next((loop.failure for loop in self._loops if loop.failure is not None), None)
 
-    def _promote(self) -> float | None:
+    def _promote(self) -> float:
         """Promote what is due, and return the seconds to the next due job if that is soon."""
+        began = self._clock.now_us()
         promotion = self._driver.promote(_BATCH)
-        if promotion.promoted >= _BATCH:
-            return 0.0
-        if promotion.next_run_at is None:
-            return None
-        wait = (promotion.next_run_at - self._clock.now_us()) / 1e6
-        return min(PROMOTE_EVERY, max(0.001, wait))
+        if promotion.promoted:
+            self._come_back()
+        return until_next(promotion, began, self._clock.now_us())
 
     def _unpark(self) -> None:
-        self._driver.unpark(tuple(self._classes()), self._key_ids)
+        if self._driver.unpark(tuple(self._classes()), self._key_ids):
+            self._come_back()
+
+    def _come_back(self) -> None:
+        """Have this node look for jobs that have become pending here, and tell the others."""
+        self._dispatcher.post(partial(self._dispatcher.lanes.look_back, at_any_price=True))
+        self._driver.announce()
+
+    def _listen(self) -> float | None:
+        """Begin to listen where nobody does; a listener that proved not to work is tried again much later."""
+        hints = self._dispatcher.hints
+        if hints.listening:
+            return None
+        listener = self._driver.listen()
+        if listener is None:
+            return LISTEN_AGAIN_AFTER
+        self._dispatcher.post(hints.attach, listener)
+        return None
 
     def _look_for_empty(self) -> None:
         if self._dispatcher.at_rest.is_set() and not self._driver.unfinished(self._queues):

@@ -28,6 +28,11 @@ class Ledger:
         if not self.completions and not self.endings:
             self._opened_at = self._clock.monotonic()
 
+    def known(self) -> set[tuple[bytes, int]]:
+        """Return the (id, lease) of every job whose outcome waits."""
+        done = {(each.id, each.lease) for each in self.completions}
+        return done | {(each.id, each.lease) for each in self.endings}
+
     def end(self, ending: Ending) -> None:
         """Add an ending."""
         self.open()

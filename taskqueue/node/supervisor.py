@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 
 from taskqueue.clock import SYSTEM_CLOCK, Clock
+from taskqueue.doorbell import Doorbell
 from taskqueue.errors import TaskQueueError
 from taskqueue.events import Events
 from taskqueue.node.dispatcher import Dispatcher
@@ -84,7 +85,7 @@ class Node:
         general = self._settings.general
         upbringing = Upbringing(worker.imports, store.ring, general.log_level, general.log_format)
         dispatcher = Dispatcher(
-            store.another_driver("normal" if store.durability == "full" else store.durability, self._clock),
+            store.another_driver(self._settings.database.node_durability, self._clock),
             store.another_driver("full", self._clock),
             store.codec,
             slots,
@@ -93,6 +94,7 @@ class Node:
             queues=self._queues,
             job_timeout=worker.job_timeout,
         )
+        dispatcher.hints.hang(Doorbell(store.identity))
         limits = Limits(worker.max_jobs, worker.timeout, worker.memory)
         pool = Pool(
             worker.workers, limits, slots, self._clock, dispatcher, self._tally, lambda: Nursery(upbringing, slots)

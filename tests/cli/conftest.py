@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 
 from taskqueue.cli.main import main
+from taskqueue.payload import generate_key
+from tests.databases import Database, Server
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -37,6 +39,7 @@ class Outcome:
 
 
 Worker = Callable[..., Outcome]
+Use = Callable[..., None]
 
 
 @pytest.fixture(autouse=True)
@@ -58,10 +61,32 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def worker(fresh: Worker, prepared: Path) -> Worker:
-    """Run the command line in a folder with an empty database."""
-    shutil.copytree(prepared, "storage")
+def worker(fresh: Worker, prepared: Path, server: Server, use: Use, request: pytest.FixtureRequest) -> Worker:
+    """Run the command line on an empty database; where it is a file, on the one that the first use makes."""
+    if server.in_files:
+        shutil.copytree(prepared, "storage")
+    else:
+        use(request.getfixturevalue("database"))
     return fresh
+
+
+@pytest.fixture
+def bare(fresh: Worker, new_database: Callable[[], Database], use: Use) -> Database:
+    """Have the command line use a database without tables."""
+    made = new_database()
+    use(made)
+    return made
+
+
+@pytest.fixture
+def use(monkeypatch: pytest.MonkeyPatch) -> Use:
+    """Return what has the commands of a test use a database, with a key for it."""
+
+    def point(database: Database, key: str | None = None) -> None:
+        monkeypatch.setenv("DATABASE_URL", database.url)
+        monkeypatch.setenv("ENCRYPTION_KEY", key or generate_key())
+
+    return point
 
 
 @pytest.fixture

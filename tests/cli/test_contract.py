@@ -13,6 +13,8 @@ from taskqueue.cli.main import COMMANDS, app
 
 from .conftest import ROOT, Worker
 
+pytestmark = pytest.mark.any_database
+
 FILTERS = ["--queue", "--tag", "--class", "--since"]
 BULK = ["ID...", "--all", "--yes", *FILTERS]
 CONTRACT = {
@@ -22,6 +24,7 @@ CONTRACT = {
     "db:reset": ["--yes"],
     "db:status": ["--json"],
     "db:upgrade": ["--share"],
+    "doctor": ["--fix", "--json"],
     "key:generate": [],
     "key:status": ["--json"],
     "queue:cancel": BULK,
@@ -30,6 +33,7 @@ CONTRACT = {
     "queue:forget": ["ID..."],
     "queue:list": ["--json", "--queue", "--state", "--tag", "--class", "--since", "--limit"],
     "queue:pause": ["QUEUE", "--note"],
+    "queue:purge": ["--older-than", "--state", "--queue", "--keep", "--yes", "--json"],
     "queue:push": [
         "CLASS",
         "--payload",
@@ -38,6 +42,8 @@ CONTRACT = {
         "--priority",
         "--tags",
         "--category",
+        "--dependencies",
+        "--on-parent-failure",
         "--delay",
         "--at",
         "--run-at",
@@ -48,6 +54,7 @@ CONTRACT = {
         "--timeout",
         "--delivery",
         "--unique-key",
+        "--on-conflict",
         "--import",
     ],
     "queue:resume": ["QUEUE"],

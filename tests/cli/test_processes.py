@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .conftest import ROOT, Outcome, Worker, command
+from taskqueue.payload import generate_key
+from tests.databases import Database, Server
+
+from .conftest import ROOT, Outcome, Use, Worker, command
 
 LOADED_LATER = ("sqlalchemy", "alembic", "cryptography", "zstandard", "fastapi", "rich", "psutil", "apscheduler")
 FAILING = '{"fail": "no \\u001b]0;owned\\u0007 [red]luck"}'
@@ -23,21 +26,32 @@ FAILING = '{"fail": "no \\u001b]0;owned\\u0007 [red]luck"}'
 pytestmark = pytest.mark.xdist_group("command line")  # one run of a node serves most of them
 
 
+@dataclass(frozen=True)
+class Worked:
+    """A database after some work, and the key of its payloads."""
+
+    database: Database
+    key: str
+
+
 @pytest.fixture(scope="session")
-def worked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a folder in which a node has run four jobs to completion and two to failure."""
+def worked(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Worked:
+    """Make a database in which a node has run four jobs to completion and two to failure."""
     folder = tmp_path_factory.mktemp("worked")
+    made = Worked(server.with_tables(folder), generate_key())
 
     def run(*words: str) -> None:
-        done = subprocess.run(command(*words), cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+        environment = os.environ | {"DATABASE_URL": made.database.url, "ENCRYPTION_KEY": made.key}
+        done = subprocess.run(
+            command(*words), cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
         assert done.returncode == 0, done.stderr
-        (folder / "log").write_text(done.stderr)
 
     run("queue:test", "--jobs=4", "--queue=emails")
     for _ in range(2):
         run("queue:push", "TestJob", "--queue", "emails", "--payload", FAILING, "--max-attempts", "1")
     run("queue:work", "emails", "--stop-when-empty")
-    return folder
+    return made
 
 
 @contextmanager
@@ -62,10 +76,12 @@ def interrupt(started: subprocess.Popen[str]) -> None:
 
 
 @pytest.fixture
-def after_work(worked: Path, fresh: Worker) -> Worker:
-    """Run the command line on a copy of that folder."""
-    shutil.copytree(worked, ".", dirs_exist_ok=True)
-    return fresh
+def after_work(worked: Worked, fresh: Worker, use: Use, tmp_path: Path) -> Iterator[Worker]:
+    """Run the command line on a copy of that database."""
+    copy = worked.database.copy(tmp_path)
+    use(copy, worked.key)
+    yield fresh
+    copy.server.drop(copy)
 
 
 def failed(worker: Worker) -> list[dict[str, Any]]:
@@ -142,12 +158,14 @@ def test_a_node_that_is_asked_to_stop_ends_well(process: Worker, worker: Worker,
     assert node.returncode == 0
 
 
+@pytest.mark.any_database
 def test_a_module_that_cannot_be_imported_stops_the_node(process: Worker, worker: Worker) -> None:
     outcome = process("queue:work", "--import", "no.such.module", "--stop-when-empty", code=78)
     assert "cannot import 'no.such.module'" in outcome.err
     assert "Traceback" not in outcome.err
 
 
+@pytest.mark.any_database
 def test_the_log_of_a_node_is_json_when_so_set(process: Worker, worker: Worker) -> None:
     import json
 
@@ -160,6 +178,7 @@ def test_a_payload_is_read_from_standard_input(process: Worker, worker: Worker) 
     assert worker("queue:show", job_id, "--payload", "--json").document["payload"] == {"task": "piped"}
 
 
+@pytest.mark.any_database
 def test_a_reader_that_goes_away_is_no_error(worker: Worker, tmp_cwd: Path) -> None:
     worker("queue:test", "--jobs=2000")
     line = f"{' '.join(command('queue:list'))} --limit 2000 | head -1; exit ${{PIPESTATUS[0]}}"
@@ -169,6 +188,7 @@ def test_a_reader_that_goes_away_is_no_error(worker: Worker, tmp_cwd: Path) -> N
     assert done.returncode == 141
 
 
+@pytest.mark.any_database
 def test_a_full_disk_behind_standard_output_is_one_line(worker: Worker, tmp_cwd: Path) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
@@ -242,6 +262,7 @@ def read_to_the_end(descriptor: int) -> bytes:
     return b"".join(pieces)
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(("answer", "code", "left"), [("n\n", 1, 2), ("y\n", 0, 0), (None, 130, 2)])
 def test_on_a_terminal_a_person_is_asked(
     answer: str | None, code: int, left: int, worker: Worker, tmp_cwd: Path

@@ -11,6 +11,8 @@ import pytest
 
 from .conftest import Worker
 
+pytestmark = pytest.mark.any_database
+
 UNKNOWN_ID = "019a2f6e-8c1d-7a3b-9f42-5d6e7f8a9b0c"
 REFUSALS: tuple[tuple[str, int, str], ...] = (
     ("queue:wrok", 2, "there is no command 'queue:wrok'; did you mean queue:work"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from taskqueue.job_options import JobOptions
 from taskqueue.options import options_of
 from taskqueue.settings import GROUPS
 from taskqueue.states import Reason
+from tests.databases import Database
 from tests.docs.blocks import PAGES, ROOT, Block, Reader, blocks_of
 
 _LINK = re.compile(r"\]\((?!https?://|#)(?P<target>[^)#]+)(?:#[^)]*)?\)")
@@ -26,6 +28,14 @@ def test_every_block_of_a_page_works_as_written(page: Path, tmp_path: Path) -> N
     for block in blocks_of(page):
         if block.skipped is None:
             reader.follow(block)
+
+
+@pytest.mark.timeout(300)
+def test_the_way_to_a_server_works_on_every_server(new_database: Callable[[], Database], tmp_path: Path) -> None:
+    reader = Reader(tmp_path)
+    reader.environment["DATABASE_URL"] = new_database().url
+    for block in blocks_of(ROOT / "docs" / "databases.md"):
+        reader.follow(block)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -58,7 +68,7 @@ def test_only_what_cannot_be_run_here_is_skipped() -> None:
 def test_the_job_guide_names_every_option_and_every_reason() -> None:
     guide = (ROOT / "docs" / "jobs.md").read_text(encoding="utf-8")
     options = {option.name for option in options_of(JobOptions)}
-    reasons = {reason.value for reason in Reason if reason is not Reason.DEPENDENCY_FAILED}
+    reasons = {reason.value for reason in Reason}
     assert [name for name in sorted(options | reasons) if f"`{name}`" not in guide] == []
 
 

@@ -1,13 +1,15 @@
-"""What the product's source document promises to type works, in Python's form: its quick start and first examples."""
+"""What the product's source document promises to type works, in Python's form: its quick start and first examples.
+
+Every promise holds on each database. In a file the first use makes one; on a server `worker db:upgrade` makes tables.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import signal
-import sqlite3
 import subprocess
-from contextlib import closing
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 
 from taskqueue import Job, JobRecord, Priority, QueueManager, State
 from taskqueue.jobs import TestJob
+from tests.databases import Database, Server
 from tests.docs.blocks import Block, Reader
 
 KEY = "your-32-character-encryption-key"
@@ -32,17 +35,33 @@ class SendEmailJob(Job):
 
 
 @pytest.fixture
-def reader(tmp_path: Path) -> Reader:
-    return Reader(tmp_path)
+def reader(tmp_path: Path, server: Server, request: pytest.FixtureRequest) -> Reader:
+    """Return a reader in an empty folder, or one who was told of a server's database."""
+    reader = Reader(tmp_path)
+    if not server.in_files:
+        database: Database = request.getfixturevalue("database")
+        reader.environment |= {"DATABASE_URL": database.url, "ENCRYPTION_KEY": KEY}
+    return reader
 
 
 @pytest.fixture
-def manager(reader: Reader) -> QueueManager:
+def url(reader: Reader) -> str:
+    """Return the URL of the database that the reader's commands use."""
+    return reader.environment.get("DATABASE_URL", f"sqlite:///{reader.home}/storage/queue.db")
+
+
+@pytest.fixture
+def manager(reader: Reader, url: str) -> QueueManager:
     """Return a manager on the database that the reader's commands use, with the reader's key."""
     reader.environment["ENCRYPTION_KEY"] = KEY
     (reader.home / "storage").mkdir()
-    logger = logging.getLogger("queue")
-    return QueueManager(f"sqlite:///{reader.home}/storage/queue.db", encryption_key=KEY, logger=logger)
+    return QueueManager(url, encryption_key=KEY, logger=logging.getLogger("queue"))
+
+
+@pytest.fixture
+def opened(server: Server) -> Callable[[str], Database]:
+    """Return what opens a database by its URL, to look into it."""
+    return lambda url: Database(server, url, Path(url.removeprefix("sqlite:///")) if server.in_files else None)
 
 
 def sh(reader: Reader, command: str) -> str:
@@ -105,7 +124,7 @@ def test_a_worker_for_one_queue_leaves_the_others(reader: Reader) -> None:
     assert totals(reader, "default") == {"pending": 2}
 
 
-def test_a_worker_waits_for_jobs_until_sigterm(reader: Reader) -> None:
+def test_a_worker_waits_for_jobs_until_sigterm(reader: Reader, url: str) -> None:
     program = Path(reader.environment["PATH"].partition(":")[0]) / "worker"
     command = [str(program), "queue:work", "--max-time=120"]  # so that a test that fails leaves nothing for long
     with subprocess.Popen(command, cwd=reader.home, env=reader.environment, stderr=subprocess.PIPE, text=True) as node:
@@ -114,7 +133,7 @@ def test_a_worker_waits_for_jobs_until_sigterm(reader: Reader) -> None:
             assert line, "the node ended by itself"
         sh(reader, "worker queue:test --jobs=5")
         try:
-            with QueueManager(f"sqlite:///{reader.home}/storage/queue.db") as manager:
+            with QueueManager(url, encryption_key=reader.environment.get("ENCRYPTION_KEY")) as manager:
                 manager.wait_for([job.id for job in manager.get_jobs()], timeout=30)
         finally:
             node.send_signal(signal.SIGTERM)
@@ -123,6 +142,7 @@ def test_a_worker_waits_for_jobs_until_sigterm(reader: Reader) -> None:
     assert "5 completed" in rest
 
 
+@pytest.mark.any_database
 def test_commands_are_listed_and_explained(reader: Reader) -> None:
     assert "queue:work" in sh(reader, "worker list")
     assert "--max-jobs" in sh(reader, "worker help queue:work")
@@ -207,17 +227,19 @@ def test_completed_jobs_older_than_a_date_are_removed(reader: Reader, manager: Q
         assert manager.get_jobs() == []
 
 
-def test_payloads_are_encrypted_and_large_ones_compressed(reader: Reader, manager: QueueManager) -> None:
+def test_payloads_are_encrypted_and_large_ones_compressed(
+    manager: QueueManager, url: str, opened: Callable[[str], Database]
+) -> None:
     text = "confidential words " * 1000
     with manager:
         manager.push(TestJob({"sensitive": text}))
-        with closing(sqlite3.connect(reader.home / "storage" / "queue.db")) as database:
-            (size,) = database.execute("SELECT length(payload) FROM tq_jobs").fetchone()
-    files = [path.read_bytes() for path in (reader.home / "storage").iterdir()]
-    assert b"confidential" not in b"".join(files)
+    stored = opened(url)
+    ((size,),) = stored.rows("SELECT length(payload) FROM tq_jobs")
+    assert b"confidential" not in b"".join(stored.stored().values())
     assert size < len(text) // 10
 
 
+@pytest.mark.any_database
 def test_the_variables_of_the_document_are_settings(reader: Reader) -> None:
     reader.environment |= {
         "DB_CONNECTION": "sqlite",

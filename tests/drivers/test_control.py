@@ -2,6 +2,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+from sqlalchemy import event
+
+from taskqueue.drivers.sql import SQLDriver
 from taskqueue.drivers.values import JobChanges, JobFilter, tags_to_text
 from taskqueue.states import Reason, State, Verb
 from tests.drivers.world import SECOND, World
@@ -53,6 +57,25 @@ def test_promoted_jobs_are_claimed_in_the_order_in_which_they_were_due(world: Wo
     world.driver.promote()
 
     assert [job.id for job in world.claim(node)] == [ids[1], ids[2], ids[0]]
+
+
+def test_jobs_that_are_late_by_hours_are_claimed_in_the_order_in_which_they_were_due(world: World, node: int) -> None:
+    late = (7200, 60, 10_799.5, 3600, 10_798, 10_795, 7199)
+    ids = {world.delayed(seconds): seconds for seconds in late}
+    world.clock.advance(10_800)
+    world.driver.promote()
+
+    assert [ids[job.id] for job in world.claim(node)] == sorted(late)
+
+
+@pytest.mark.needs("dead_rows")
+@pytest.mark.parametrize("days", [1, 1000])
+def test_a_late_job_stands_at_most_two_seconds_behind_those_that_come_now(world: World, days: int) -> None:
+    job_id = world.delayed(1)
+    world.clock.advance(days * 86_400)
+    world.driver.promote()
+
+    assert -2 * SECOND <= world.row(job_id).ready_at - world.clock.now_us() < -SECOND
 
 
 def test_a_job_becomes_due_in_its_very_microsecond(world: World) -> None:
@@ -167,6 +190,26 @@ def test_of_two_with_the_same_unique_key_one_is_revived(world: World, node: int)
 
     assert len(world.driver.revive(JobFilter(states=[State.FAILED]))) == 1
     assert world.counts_are_exact()
+
+
+def test_jobs_with_and_without_a_unique_key_are_revived_together(world: World, node: int) -> None:
+    ids = [failed(world, node, unique_key=key) for key in (None, b"u" * 32, None, b"v" * 32, b"u" * 32)]
+    taken = world.push(unique_key=b"v" * 32)
+
+    assert world.driver.revive(JobFilter()) == ids[:3]
+
+    assert {row.id for row in world.everything() if not row.state.final} == {*ids[:3], taken}
+    assert world.counts_are_exact()
+
+
+def test_jobs_without_a_unique_key_are_revived_many_at_a_time(driver: SQLDriver, world: World) -> None:
+    world.driver.push_many([world.job() for _ in range(300)])
+    world.driver.cancel(JobFilter())
+    sent: list[str] = []
+    event.listen(driver.engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
+
+    assert len(world.driver.revive(JobFilter())) == 300
+    assert 0 < len(sent) < 20
 
 
 # --- change -------------------------------------------------------------------------------------------------

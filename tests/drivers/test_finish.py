@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import literal, select
 
 from taskqueue.drivers import tables
+from taskqueue.drivers.statements.parts import CARRIED
 from taskqueue.drivers.values import BlockedBy, Completion, Ending, JobFilter, Stale
 from taskqueue.states import Reason, State, Verb
 from tests.drivers.world import MINUTE, SECOND, World
@@ -386,3 +388,39 @@ def test_a_job_removed_under_a_running_worker_is_stale(world: World, node: int) 
 
     assert len(world.complete(node, claimed).stale) == 1
     assert world.driver.count(JobFilter()) == 0
+
+
+# --- a job that came in a second time ------------------------------------------------------------------------------
+
+
+def finish_behind_our_back(world: World, job_id: bytes) -> None:
+    """Note a job in history and leave its live row."""
+    names = [name for name in CARRIED if name != "state"]
+    found = select(*[tables.jobs.c[name] for name in names], literal(State.COMPLETED.code), literal(1))
+    noted = tables.history.insert().from_select(
+        [*names, "state", "finished_at"], found.where(tables.jobs.c.id == job_id), include_defaults=False
+    )
+    world.driver.write(lambda connection: connection.execute(noted))  # type: ignore[attr-defined]
+
+
+def test_a_completed_job_that_has_finished_already_is_stale_and_the_others_are_written(world: World, node: int) -> None:
+    ids = [world.push() for _ in range(3)]
+    claimed = world.claim(node)
+    finish_behind_our_back(world, ids[1])
+
+    stale = world.complete(node, *claimed).stale
+
+    assert [each.id for each in stale] == [ids[1]]
+    assert sorted(row.id for row in world.everything()) == sorted(ids)
+    assert {world.state(each) for each in ids} == {State.COMPLETED}
+
+
+def test_a_failed_job_that_has_finished_already_is_stale(world: World, node: int) -> None:
+    job_id = world.push()
+    claimed = world.claim_one(node)
+    finish_behind_our_back(world, job_id)
+
+    stale = world.end(node, claimed, Verb.FAIL)
+
+    assert [each.id for each in stale] == [job_id]
+    assert [row.state for row in world.everything()] == [State.COMPLETED]

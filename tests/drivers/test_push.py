@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import literal, select
 
-from taskqueue.drivers.values import JobFilter
+from taskqueue.drivers import tables
+from taskqueue.drivers.statements.parts import CARRIED
+from taskqueue.drivers.values import JobFilter, Standing
 from taskqueue.errors import DuplicateJob
 from taskqueue.ids import new_id
 from taskqueue.states import State, Verb
+from tests.databases import Database
 from tests.drivers.world import World
 
 
@@ -167,3 +171,28 @@ def test_an_id_is_sixteen_bytes_of_any_value(world: World) -> None:
         world.push(id=job_id)
 
     assert {row.id for row in world.everything()} == set(ids)
+
+
+@pytest.mark.needs("concurrent_writers")
+@pytest.mark.parametrize("way", ["push", "push with tags", "push_many", "push_each"])
+def test_a_push_repeated_while_its_job_is_being_completed_stores_nothing(
+    world: World, database: Database, way: str
+) -> None:
+    job = world.job()
+    world.driver.push(job)
+    names = [name for name in CARRIED if name != "state"]
+    copied = select(*[tables.jobs.c[name] for name in names], literal(State.COMPLETED.code), literal(1))
+    with database.engine.begin() as completing:
+        completing.execute(
+            tables.history.insert().from_select([*names, "state", "finished_at"], copied, include_defaults=False)
+        )
+        completing.execute(tables.jobs.delete())
+        # The transaction is open: the push must not wait for it either.
+        if way == "push_many":
+            world.driver.push_many([job])
+        elif way == "push_each":
+            assert world.driver.push_each([job]) == [Standing(job.id, created=False)]
+        else:
+            world.driver.push(job, ["tag"] if "tags" in way else [])
+
+    assert [row.state for row in world.everything()] == [State.COMPLETED]

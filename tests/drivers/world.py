@@ -25,7 +25,6 @@ from taskqueue.drivers.values import (
 from taskqueue.ids import new_id
 from taskqueue.states import FINAL, State, Verb
 
-A_NEW_FILE = "sqlite:///{folder}/queue.db"
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
 

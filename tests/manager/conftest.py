@@ -1,14 +1,17 @@
-"""A manager on a database of its own."""
+"""A manager on a database of its own, of each kind."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from taskqueue import Job, QueueManager
+from taskqueue.payload import generate_key
+from tests.databases import Database
 from tests.node.making import MovableClock
+
+Connect = Callable[..., QueueManager]
 
 
 class Mail(Job):
@@ -26,8 +29,19 @@ def clock() -> MovableClock:
 
 
 @pytest.fixture
-def manager(tmp_path: Path, clock: MovableClock) -> Iterator[QueueManager]:
-    with QueueManager(f"sqlite:///{tmp_path}/queue.db", clock=clock) as made:
+def connect(database: Database) -> Connect:
+    """Return what makes managers on the database of the test, with one key unless another is given."""
+    key = generate_key()
+
+    def make(**options: object) -> QueueManager:
+        return QueueManager(database.url, **({"encryption_key": key} | options))  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def manager(connect: Connect, clock: MovableClock) -> Iterator[QueueManager]:
+    with connect(clock=clock) as made:
         yield made
 
 

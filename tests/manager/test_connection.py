@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from taskqueue import Job, QueueManager
-from taskqueue.errors import ConfigurationError, KeyMissing, KeyRejected, UsageError
+from taskqueue.errors import ConfigurationError, KeyMissing, KeyRejected, SchemaError, UsageError
 from taskqueue.payload import generate_key
+from tests.databases import Database
+from tests.manager.conftest import Connect
 
 
 def url(folder: Path) -> str:
@@ -26,25 +29,39 @@ def test_the_first_use_makes_database_and_key_and_says_so_once(tmp_path: Path) -
         assert manager.notices == ()
 
 
-def test_what_was_pushed_is_there_after_a_reconnect(tmp_path: Path, mail: type[Job]) -> None:
-    manager = QueueManager(url(tmp_path))
+def test_what_was_pushed_is_there_after_a_reconnect(connect: Connect, mail: type[Job]) -> None:
+    manager = connect()
     handle = manager.push(mail({"a": 1}))
     manager.disconnect()
     assert handle.record().payload == {"a": 1}
     manager.disconnect()
 
 
-def test_connecting_twice_is_connecting_once(tmp_path: Path) -> None:
-    manager = QueueManager(url(tmp_path))
+def test_connecting_twice_is_connecting_once(connect: Connect) -> None:
+    manager = connect()
     assert manager.connect().driver is manager.connect().driver
     manager.disconnect()
     manager.disconnect()
 
 
-def test_a_wrong_key_stops_the_start(tmp_path: Path) -> None:
-    QueueManager(url(tmp_path), encryption_key=generate_key()).connect().disconnect()
+def test_a_wrong_key_stops_the_start(connect: Connect) -> None:
+    connect().connect().disconnect()
     with pytest.raises(KeyRejected):
-        QueueManager(url(tmp_path), encryption_key=generate_key()).connect()
+        connect(encryption_key=generate_key()).connect()
+
+
+@pytest.mark.needs("remote")
+def test_without_a_key_nothing_is_opened_on_a_server(connect: Connect) -> None:
+    with pytest.raises(KeyMissing, match="worker key:generate"):
+        connect(encryption_key=None).connect()
+
+
+@pytest.mark.needs("remote")
+def test_the_tables_of_a_server_are_made_by_its_administrator_alone(new_database: Callable[[], Database]) -> None:
+    database = new_database()
+    with pytest.raises(SchemaError, match="run `worker db:upgrade`"):
+        QueueManager(database.url, encryption_key=generate_key()).connect()
+    assert database.tables() == set()
 
 
 def test_a_lost_key_file_is_not_made_anew(tmp_path: Path) -> None:
@@ -55,8 +72,8 @@ def test_a_lost_key_file_is_not_made_anew(tmp_path: Path) -> None:
     assert not (tmp_path / "queue.db.key").exists()
 
 
-def test_clear_mode_is_chosen_by_name_and_said(tmp_path: Path) -> None:
-    with QueueManager(url(tmp_path), encryption=False) as manager:
+def test_clear_mode_is_chosen_by_name_and_said(connect: Connect) -> None:
+    with connect(encryption=False, encryption_key=None) as manager:
         assert manager.notices == ("encryption is off: payloads are stored in clear",)
 
 
@@ -90,9 +107,9 @@ def test_a_class_of_a_script_is_said_to_need_an_import_once(
     assert sum("workers find it with --import" in line for line in caplog.messages) == 1
 
 
-def test_no_key_and_no_payload_is_shown_of_a_manager(tmp_path: Path, mail: type[Job]) -> None:
+def test_no_key_and_no_payload_is_shown_of_a_manager(connect: Connect, mail: type[Job]) -> None:
     key = generate_key()
-    with QueueManager(url(tmp_path), encryption_key=key) as manager:
+    with connect(encryption_key=key) as manager:
         handle = manager.push(mail({"secret": "kanarie"}))
         shown = f"{manager!r} {handle!r} {handle.record()!r} {manager.driver!r} {manager.driver.describe()}"
     assert key not in shown

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from taskqueue import Job, QueueManager, State
+from taskqueue.doorbell import Doorbell
 from taskqueue.drivers.values import Ending
 from taskqueue.errors import InvalidTransition, JobNotFound, UsageError
 from taskqueue.ids import new_id
@@ -37,6 +39,17 @@ class Claims:
 @pytest.fixture
 def claims(manager: QueueManager) -> Claims:
     return Claims(manager)
+
+
+@pytest.fixture
+def bell(manager: QueueManager, monkeypatch: pytest.MonkeyPatch) -> Iterator[Doorbell]:
+    """Return the bell of an idle node on this machine."""
+    with tempfile.TemporaryDirectory(prefix="tq") as folder:  # The address of a socket may not be long.
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        made = Doorbell(manager.driver.installation()[0])
+        assert made.bound
+        yield made
+        made.close()
 
 
 # --- cancel ------------------------------------------------------------------------------------------------------
@@ -212,3 +225,35 @@ def test_a_paused_queue_is_not_claimed_from_until_it_is_resumed(
 def test_what_is_no_queue_cannot_be_paused(manager: QueueManager, what: str) -> None:
     with pytest.raises(UsageError, match="queue must be"):
         getattr(manager, what)("a b")
+
+
+# --- who is told ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda manager, job_id: manager.retry_failed_job(job_id),
+        lambda manager, job_id: manager.retry_failed_jobs(ids=[job_id], state=State.CANCELLED),
+    ],
+    ids=["one", "many"],
+)
+def test_an_idle_node_is_told_of_a_job_that_is_retried(
+    manager: QueueManager, mail: type[Job], clock: MovableClock, bell: Doorbell, ask: Callable[..., object]
+) -> None:
+    handle = manager.push(mail())
+    handle.cancel()
+    clock.move(1)
+    bell.heard()
+    ask(manager, handle.id)
+    assert bell.heard()
+
+
+def test_an_idle_node_is_told_of_a_job_that_is_changed(
+    manager: QueueManager, mail: type[Job], clock: MovableClock, bell: Doorbell
+) -> None:
+    handle = manager.push(mail(), delay=60)
+    clock.move(1)
+    bell.heard()
+    manager.update_job(handle.id, delay=0)
+    assert bell.heard()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from taskqueue import Job, Priority, QueueManager, State
@@ -23,6 +21,7 @@ from taskqueue.errors import (
     PayloadTypeError,
 )
 from taskqueue.events import Event
+from tests.databases import Database
 from tests.node.making import MovableClock
 
 
@@ -163,45 +162,42 @@ def test_a_unique_key_keeps_a_second_live_job_out(manager: QueueManager, mail: t
     assert manager.push(mail(unique_key="invoice-7")).record().state is State.PENDING
 
 
-def test_a_unique_key_is_not_stored_in_clear(manager: QueueManager, mail: type[Job], tmp_path: Path) -> None:
-    manager.push(mail(unique_key="invoice-of-somebody"))
-    assert not [path for path in tmp_path.iterdir() if b"invoice-of-somebody" in path.read_bytes()]
+def test_a_unique_key_is_not_stored_in_clear(manager: QueueManager, mail: type[Job], database: Database) -> None:
+    manager.push(mail(unique_key="invoice-of-somebody", category="invoices"))
+    manager.disconnect()
+    stored_bytes = b"".join(database.stored().values())
+    assert b"invoices" in stored_bytes
+    assert b"invoice-of-somebody" not in stored_bytes
 
 
 # --- the caller's transaction ------------------------------------------------------------------------------------
 
 
-def _session(tmp_path: Path, name: str = "queue.db") -> Session:
-    return Session(create_engine(f"sqlite:///{tmp_path}/{name}"))
-
-
 def test_a_push_in_a_transaction_is_visible_when_that_commits(
-    manager: QueueManager, mail: type[Job], tmp_path: Path
+    manager: QueueManager, mail: type[Job], database: Database
 ) -> None:
-    with _session(tmp_path) as session:
+    with Session(database.engine) as session:
         handle = manager.push(mail({"a": 1}), session=session)
         assert stored(manager) == 0
         session.commit()
     assert handle.record().payload == {"a": 1}
-    session.get_bind().dispose()  # type: ignore[union-attr]
 
 
 def test_a_push_in_a_transaction_that_is_rolled_back_leaves_nothing(
-    manager: QueueManager, mail: type[Job], tmp_path: Path
+    manager: QueueManager, mail: type[Job], database: Database
 ) -> None:
-    with _session(tmp_path) as session:
+    with Session(database.engine) as session:
         manager.push_many([mail(), mail(tags=["t"])], session=session)
         session.rollback()
     assert stored(manager) == 0
-    session.get_bind().dispose()  # type: ignore[union-attr]
 
 
-def test_a_session_on_another_database_is_refused(manager: QueueManager, mail: type[Job], tmp_path: Path) -> None:
-    sqlite3.connect(tmp_path / "other.db").close()
-    with _session(tmp_path, "other.db") as session, pytest.raises(ConfigurationError):
+def test_a_session_on_another_database_is_refused(
+    manager: QueueManager, mail: type[Job], new_database: Callable[[], Database]
+) -> None:
+    with Session(new_database().engine) as session, pytest.raises(ConfigurationError):
         manager.push(mail(), session=session)
     assert stored(manager) == 0
-    session.get_bind().dispose()  # type: ignore[union-attr]
 
 
 # --- events ------------------------------------------------------------------------------------------------------

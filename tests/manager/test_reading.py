@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from taskqueue import Job, JobHandle, QueueManager, Reason, State
+from taskqueue.drivers.tables import attempts
 from taskqueue.drivers.values import Completion, Ending
 from taskqueue.errors import JobFailed, JobNotFound, UsageError, WaitTimeout
 from taskqueue.ids import new_id
 from taskqueue.node.identity import describe_node
 from taskqueue.payload import Purpose
 from taskqueue.states import Verb
+from tests.manager.conftest import Connect
 from tests.node.making import MovableClock
 
 
@@ -103,7 +104,7 @@ def test_an_error_under_a_key_that_is_gone_still_has_its_type(
     handle = manager.push(mail())
     hand.fail("secret")
     manager.driver.write(  # type: ignore[attr-defined]
-        lambda connection: connection.exec_driver_sql("UPDATE tq_attempts SET error = x'00'")
+        lambda connection: connection.execute(attempts.update().values(error=b"\0"))
     )
     error = handle.record().error
     assert error is not None
@@ -298,8 +299,8 @@ def test_living_nodes_are_listed_with_the_time_since_their_beat(manager: QueueMa
 # --- one manager, many threads -----------------------------------------------------------------------------------
 
 
-def test_a_manager_may_be_shared_between_threads(tmp_path: Path, mail: type[Job]) -> None:
-    manager = QueueManager(f"sqlite:///{tmp_path}/queue.db")
+def test_a_manager_may_be_shared_between_threads(connect: Connect, mail: type[Job]) -> None:
+    manager = connect()
     pushed: list[UUID] = []
 
     def push() -> None:

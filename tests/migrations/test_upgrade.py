@@ -1,97 +1,28 @@
-"""From an empty database to the tables of this release, and what is said where they do not fit."""
+"""From an empty database to the tables of this release and back, and what is said where they do not fit."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine, MetaData, Table, create_engine, inspect, text
+from sqlalchemy import Engine, event
 
-from taskqueue.drivers import migrate, open_driver, tables
+from taskqueue.drivers import migrate, open_driver, schema, tables
+from taskqueue.drivers.base import Driver
 from taskqueue.drivers.schema import REVISIONS, VERSION_TABLE, Fit
 from taskqueue.errors import SchemaError
-from tests.drivers.world import A_NEW_FILE, MovableClock, World
+from tests.databases import Database
+from tests.drivers.world import World
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return A_NEW_FILE.format(folder=tmp_path)
-
-
-@pytest.fixture
-def engine(url: str) -> Iterator[Engine]:
-    migrate.upgrade(url)
-    engine = create_engine(url)
-    yield engine
-    engine.dispose()
-
-
-def our_tables(engine: Engine) -> set[str]:
-    return {name for name in inspect(engine).get_table_names() if name.startswith("tq_")}
-
-
-# --- the tables ---------------------------------------------------------------------------------------------
-
-
-def test_the_migrations_make_the_tables_that_the_code_knows(engine: Engine) -> None:
-    assert our_tables(engine) == set(tables.metadata.tables) | {VERSION_TABLE}
-
-
-@pytest.mark.parametrize("name", sorted(tables.metadata.tables))
-def test_a_migrated_table_is_the_one_that_the_code_knows(engine: Engine, name: str, tmp_path: Path) -> None:
-    (tmp_path / "direct").mkdir()
-    direct = create_engine(A_NEW_FILE.format(folder=tmp_path / "direct"))
-    tables.metadata.create_all(direct)
-
-    assert described(engine, name) == described(direct, name)
-    direct.dispose()
-
-
-def described(engine: Engine, name: str) -> dict[str, object]:
-    """Return everything that the database says of a table."""
-    look = inspect(engine)
-    columns = [(each["name"], str(each["type"]), each["nullable"], each["default"]) for each in look.get_columns(name)]
-    indexes = {
-        str(each["name"]): (
-            each["column_names"],
-            each["unique"],
-            {key: str(value) for key, value in each.get("dialect_options", {}).items()},
-        )
-        for each in look.get_indexes(name)
-    }
-    checks = sorted((str(each["name"]), each["sqltext"]) for each in look.get_check_constraints(name))
-    unique = sorted(tuple(each["column_names"]) for each in look.get_unique_constraints(name))
-    return {
-        "columns": columns,
-        "key": look.get_pk_constraint(name)["constrained_columns"],
-        "indexes": indexes,
-        "checks": checks,
-        "unique": unique,
-        "options": look.get_table_options(name),
-    }
-
-
-def test_autogenerate_finds_nothing_left_to_do(engine: Engine) -> None:
-    from alembic.autogenerate import compare_metadata
-    from alembic.migration import MigrationContext
-
-    with engine.connect() as connection:
-        context = MigrationContext.configure(
-            connection,
-            opts={
-                "compare_type": True,
-                "compare_server_default": True,
-                "include_object": lambda _object, name, kind, *_: kind != "table" or name != VERSION_TABLE,
-            },
-        )
-        assert compare_metadata(context, tables.metadata) == []
 
 
 def test_the_release_knows_every_revision_and_needs_the_last() -> None:
@@ -106,15 +37,26 @@ def test_the_release_knows_every_revision_and_needs_the_last() -> None:
     assert scripts.get_current_head() == REVISIONS[-1]
 
 
-def test_every_new_database_has_an_id_and_a_salt_of_its_own(tmp_path: Path) -> None:
+def test_every_new_database_has_an_id_and_a_salt_of_its_own(new_database: Callable[[], Database]) -> None:
     found = set()
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        address = A_NEW_FILE.format(folder=tmp_path / name)
+    for _ in range(2):
+        address = new_database().url
         migrate.upgrade(address)
-        found |= set(open_driver(address).installation())
+        found |= set(installation_of(address))
 
     assert len(found) == 4
+
+
+def check(driver: Driver) -> None:
+    driver.check_schema()
+
+
+def installation_of(url: str) -> tuple[bytes, bytes]:
+    driver = open_driver(url)
+    try:
+        return driver.installation()
+    finally:
+        driver.close()
 
 
 # --- up and down --------------------------------------------------------------------------------------------
@@ -122,50 +64,101 @@ def test_every_new_database_has_an_id_and_a_salt_of_its_own(tmp_path: Path) -> N
 
 def test_an_upgrade_says_what_was_there_and_does_nothing_twice(url: str) -> None:
     assert migrate.upgrade(url).fit is Fit.MISSING
-    installation = open_driver(url).installation()
+    installation = installation_of(url)
 
     assert migrate.upgrade(url).fit is Fit.CURRENT
     assert migrate.status(url).current == REVISIONS[-1]
-    assert open_driver(url).installation() == installation
+    assert installation_of(url) == installation
 
 
-def test_a_downgrade_removes_every_table_and_an_upgrade_brings_them_back(engine: Engine, url: str) -> None:
-    migrate.downgrade(url)
-    assert our_tables(engine) <= {VERSION_TABLE}
-    assert migrate.status(url).fit is Fit.MISSING
+def test_a_downgrade_removes_every_table_and_an_upgrade_brings_them_back(migrated: Database, driver: Driver) -> None:
+    migrate.downgrade(migrated.url)
+    assert migrated.tables() <= {VERSION_TABLE}
+    assert migrate.status(migrated.url).fit is Fit.MISSING
 
-    migrate.upgrade(url)
-    open_driver(url).check_schema()
+    migrate.upgrade(migrated.url)
+    driver.check_schema()
 
 
-def test_a_reset_leaves_no_job_and_no_other_table_is_touched(engine: Engine, url: str) -> None:
-    clock = MovableClock()
-    world = World(open_driver(url, clock=clock), clock)
+def test_a_reset_leaves_no_job_and_no_other_table_is_touched(migrated: Database, world: World) -> None:
     world.push()
-    with engine.begin() as connection:
-        connection.execute(text("CREATE TABLE tq_mine (a INTEGER)"))
+    migrated.run("CREATE TABLE tq_mine (a INTEGER)")
     installation = world.driver.installation()
 
-    migrate.reset(url)
+    migrate.reset(migrated.url)
 
     assert world.everything() == []
     assert world.driver.installation() != installation
-    assert "tq_mine" in our_tables(engine)
+    assert "tq_mine" in migrated.tables()
 
 
-def test_a_migration_that_breaks_leaves_nothing_behind(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.needs("transactional_ddl")
+def test_a_migration_that_breaks_leaves_nothing_behind(empty: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_arguments: object) -> None:
         raise RuntimeError("the power went")
 
     monkeypatch.setattr(os, "urandom", broken)
     with pytest.raises(RuntimeError, match="the power went"):
-        migrate.upgrade(url)
+        migrate.upgrade(empty.url)
     monkeypatch.undo()
 
-    assert migrate.status(url).fit is Fit.MISSING
-    engine = create_engine(url)
-    assert our_tables(engine) == set()
-    engine.dispose()
+    assert migrate.status(empty.url).fit is Fit.MISSING
+    assert empty.tables() == set()
+
+
+class PowerCut(Exception):
+    """What ends a migration before one of its statements."""
+
+
+@contextmanager
+def cut_off_before(number: int, of_these: str = "CREATE|INSERT|DROP|ALTER") -> Iterator[None]:
+    """End whatever changes the database before its statement of this number, as a kill would."""
+    left = number
+
+    def count(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        nonlocal left
+        if statement.lstrip().split(maxsplit=1)[0].upper() in of_these.split("|"):
+            left -= 1
+            if left < 0:
+                raise PowerCut
+
+    event.listen(Engine, "before_cursor_execute", count)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "before_cursor_execute", count)
+
+
+@pytest.mark.slow
+def test_a_migration_that_was_cut_off_anywhere_is_finished_by_the_next(migrated: Database, driver: Driver) -> None:
+    """Where a server commits each change of a table by itself, half of the tables are left behind."""
+    for number in (1, 3, 8, 15, 22):
+        migrate.downgrade(migrated.url)
+        with cut_off_before(number), pytest.raises(PowerCut):
+            migrate.upgrade(migrated.url)
+        assert migrate.status(migrated.url).fit is Fit.MISSING
+        with pytest.raises(SchemaError, match="run `worker db:upgrade`"):
+            driver.check_schema()
+
+        migrate.upgrade(migrated.url)
+
+        driver.check_schema()
+        assert migrated.tables() == set(tables.metadata.tables) | {VERSION_TABLE}
+        assert len(migrated.rows("SELECT id FROM tq_installation")) == 1
+        assert len(migrated.rows(f"SELECT version_num FROM {VERSION_TABLE}")) == 1
+
+
+@pytest.mark.slow
+def test_a_reset_that_was_cut_off_anywhere_is_finished_by_the_next(migrated: Database, world: World) -> None:
+    for number in (1, 8, 16, 24, 38):
+        world.push()
+        with cut_off_before(number), pytest.raises(PowerCut):
+            migrate.reset(migrated.url)
+
+        migrate.reset(migrated.url)
+
+        world.driver.check_schema()
+        assert world.everything() == []
 
 
 @pytest.mark.parametrize("processes", [2, 4])
@@ -196,53 +189,108 @@ def test_of_several_processes_that_upgrade_at_once_one_does_it(url: str, process
     assert [(process.returncode, error) for process, (_, error) in zip(started, outputs, strict=True)] == [
         (0, "")
     ] * processes
-    open_driver(url).check_schema()
+    assert migrate.status(url).fit is Fit.CURRENT
+    assert "missing\n" in [output for output, _ in outputs]
+
+
+# --- to a later release ---------------------------------------------------------------------------------------
+
+LATER = '''
+"""A later release adds a column with a default."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision, branch_labels, depends_on = "9998", "{last}", None, None
+
+
+def upgrade() -> None:
+    op.add_column("tq_jobs", sa.Column("later", sa.Integer, nullable=False, server_default=sa.text("7")))
+
+
+def downgrade() -> None:
+    op.drop_column("tq_jobs", "later")
+'''
+
+
+@pytest.fixture
+def later_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this be a release with one more revision."""
+    folder = shutil.copytree(migrate.migrations_dir(), tmp_path / "later", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "versions" / "9998_later.py").write_text(LATER.format(last=REVISIONS[-1]))
+    monkeypatch.setattr(migrate, "migrations_dir", lambda: folder)
+    monkeypatch.setattr(schema, "REVISIONS", (*REVISIONS, "9998"))
+
+
+def test_an_upgrade_keeps_every_row(migrated: Database, world: World, request: pytest.FixtureRequest) -> None:
+    node = world.node()
+    done, live = world.push(), world.push(["tag"], queue="other")
+    world.complete(node, world.claim(node, queues=["q"])[0])
+    before = {name: migrated.rows(f"SELECT * FROM {name}") for name in tables.metadata.tables}
+    request.getfixturevalue("later_release")
+
+    assert migrate.status(migrated.url).fit is Fit.OLDER
+    assert migrate.upgrade(migrated.url).current == REVISIONS[-1]
+    assert migrate.status(migrated.url).fit is Fit.CURRENT
+
+    after = {name: migrated.rows(f"SELECT * FROM {name}") for name in tables.metadata.tables}
+    assert after.pop("tq_jobs") == [(*row, 7) for row in before.pop("tq_jobs")]
+    assert after == before
+    assert [row.id for row in world.everything()] == [live, done]
+    assert [job.id for job in world.claim(node)] == [live]
+
+
+def test_a_step_back_keeps_every_row(migrated: Database, world: World, later_release: None) -> None:
+    migrate.upgrade(migrated.url)
+    job_id = world.push()
+
+    migrate.downgrade(migrated.url, REVISIONS[-1])
+
+    assert migrate.status(migrated.url).current == REVISIONS[-1]
+    assert [row.id for row in world.everything()] == [job_id]
 
 
 # --- what does not fit --------------------------------------------------------------------------------------
 
 
-def at_revision(engine: Engine, revision: str) -> None:
-    table = Table(VERSION_TABLE, MetaData(), autoload_with=engine)
-    with engine.begin() as connection:
-        connection.execute(table.update().values(version_num=revision))
-
-
-def test_missing_tables_are_said_with_the_command_that_makes_them(tmp_path: Path, url: str) -> None:
-    (tmp_path / "queue.db").touch()
+def test_missing_tables_are_said_with_the_command_that_makes_them(empty: Database, driver: Driver) -> None:
+    assert empty.tables() == set()
 
     with pytest.raises(SchemaError, match="run `worker db:upgrade`"):
-        open_driver(url).check_schema()
+        driver.check_schema()
 
 
-def test_a_verb_on_missing_tables_says_what_to_run(tmp_path: Path, url: str) -> None:
-    (tmp_path / "queue.db").touch()
-    clock = MovableClock()
-    world = World(open_driver(url, clock=clock), clock)
+def test_a_verb_on_missing_tables_says_what_to_run(empty: Database, world: World) -> None:
+    assert empty.tables() == set()
 
     for verb in (world.push, world.everything, lambda: world.claim(1), world.node, world.driver.promote):
         with pytest.raises(SchemaError, match="run `worker db:upgrade`"):
             verb()
 
 
-def test_a_newer_database_is_refused_and_not_changed(engine: Engine, url: str) -> None:
-    at_revision(engine, "9999")
+def test_a_newer_database_is_refused_and_not_changed(migrated: Database, driver: Driver) -> None:
+    migrated.run(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
 
-    for attempt in (migrate.upgrade, migrate.reset, lambda url: open_driver(url).check_schema()):
+    for attempt in (migrate.upgrade, migrate.reset, check):
         with pytest.raises(SchemaError, match=r"revision 9999, this release knows .* nothing was changed"):
-            attempt(url)
-    assert migrate.status(url).fit is Fit.NEWER
+            attempt(driver)
+    assert migrate.status(driver).fit is Fit.NEWER
 
 
-def test_an_older_database_is_told_to_upgrade(engine: Engine, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from taskqueue.drivers import schema
-
-    monkeypatch.setattr(schema, "REVISIONS", (*REVISIONS, "9998"))
-
+def test_an_older_database_is_told_to_upgrade(migrated: Database, driver: Driver, later_release: None) -> None:
     with pytest.raises(SchemaError, match="stop the nodes and run `worker db:upgrade`"):
-        open_driver(url).check_schema()
+        driver.check_schema()
     with pytest.raises(SchemaError, match="db:upgrade"):
-        migrate.check_or_create(open_driver(url))
+        migrate.check_or_create(driver)
+
+
+def test_another_applications_tables_are_left_alone(empty: Database, driver: Driver) -> None:
+    empty.run("CREATE TABLE orders (id INTEGER)")
+
+    for attempt in (migrate.upgrade, migrate.reset, migrate.check_or_create, check):
+        with pytest.raises(SchemaError, match=r"another application's tables \(orders\)"):
+            attempt(driver)
+    assert empty.tables() == {"orders"}
 
 
 def test_looking_at_the_schema_does_not_load_alembic(url: str) -> None:

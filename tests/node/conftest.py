@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.databases import Database
 from tests.node.running import House, house_in
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    """Give a folder with a database and a jobs module; whatever ran there is gone afterwards."""
-    with house_in(tmp_path) as made:
+def house(tmp_path: Path, database: Database) -> Iterator[House]:
+    """Give a database and a folder with a jobs module; whatever ran there is gone afterwards."""
+    with house_in(tmp_path, database) as made:
         yield made

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ import psutil
 
 from taskqueue import Job, JobHandle, JobRecord, QueueManager, State
 from taskqueue.payload import generate_key
+from tests.databases import Database
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -113,13 +113,13 @@ class RunningNode:
                 os.kill(pid, number)
 
     def pause(self, *, workers: bool) -> None:
-        """Stop the supervisor, with or without its template and workers, at a moment when it does not hold the lock.
+        """Stop the supervisor, with or without its template and workers, at a moment when it is in no transaction.
 
-        A process that is stopped within a transaction keeps every writer of the file waiting until it goes on.
+        A process that is stopped within a transaction keeps others waiting until it goes on.
         """
         send = self.signal_tree if workers else self.signal
         send(signal.SIGSTOP)
-        while self._house.is_locked():
+        while self._house.database.is_in_a_transaction():
             send(signal.SIGCONT)
             send(signal.SIGSTOP)
 
@@ -149,12 +149,15 @@ class RunningNode:
 
 
 class House:
-    """A temporary folder with a database, a key, a jobs module and the nodes that work there."""
+    """A database, a key, a temporary folder with a jobs module, and the nodes that work there."""
 
-    def __init__(self, folder: Path) -> None:
+    durability = "normal"
+
+    def __init__(self, folder: Path, database: Database) -> None:
         self.folder = folder
+        self.database = database
         self.key = generate_key()
-        self.url = f"sqlite:///{folder}/queue.db"
+        self.url = database.url
         self.starts = folder / "starts.jsonl"
         self.script = Path(shutil.copy(HERE / "start_node.py", folder))
         shutil.copy(HERE / "node_jobs.py", folder)
@@ -183,7 +186,7 @@ class House:
     ) -> RunningNode:
         """Start a node; keywords are those of the worker's settings."""
         settings: dict[str, Any] = {
-            "database": {"url": self.url, "durability": "normal"},
+            "database": {"url": self.url, "durability": self.durability, "node_durability": self.durability},
             "worker": {"workers": workers, "imports": imports, "memory": "200MB", **worker},
             "general": general or {"log_level": "debug"},
             "queues": queues,
@@ -214,15 +217,6 @@ class House:
     def open_gate(self, name: str) -> None:
         (self.folder / name).touch()
 
-    def is_locked(self) -> bool:
-        """Say whether somebody keeps the database's lock for longer than a write takes."""
-        with contextlib.closing(sqlite3.connect(self.folder / "queue.db", timeout=0.3)) as connection:
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError:
-                return True
-            return False
-
     @staticmethod
     def is_running(pid: int) -> bool:
         return _runs(pid)
@@ -231,7 +225,8 @@ class House:
     def lines(self) -> list[Line]:
         if not self.starts.exists():
             return []
-        found = (json.loads(line) for line in self.starts.read_text().splitlines())
+        whole, _, _ = self.starts.read_text().rpartition("\n")  # A line may be seen while it is written.
+        found = (json.loads(line) for line in whole.splitlines())
         return [Line(UUID(each.pop("job")), **each) for each in found]
 
     def started(self, handle: JobHandle | None = None) -> list[Line]:
@@ -251,8 +246,7 @@ class House:
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Read the database behind everybody's back."""
-        with contextlib.closing(sqlite3.connect(self.folder / "queue.db")) as connection:
-            return connection.execute(sql).fetchall()
+        return self.database.rows(sql)
 
     def close(self) -> None:
         for node in self._nodes:
@@ -281,9 +275,9 @@ def job(job_class: str, payload: Any = None, **options: Any) -> Job:
 
 
 @contextlib.contextmanager
-def house_in(folder: Path) -> Iterator[House]:
+def house_in(folder: Path, database: Database) -> Iterator[House]:
     """Build a house, and leave no process behind."""
-    house = House(folder)
+    house = House(folder, database)
     try:
         yield house
     finally:

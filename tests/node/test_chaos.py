@@ -125,8 +125,17 @@ def _lease(line: Line) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("jobs", "kills"), [(20_000, 40)])
-def test_forty_killed_workers_lose_no_job_and_start_none_twice(chaotic: House, jobs: int, kills: int) -> None:
+@pytest.mark.any_database
+def test_forty_killed_workers_lose_no_job_and_start_none_twice(chaotic: House) -> None:
+    kill_workers(chaotic, jobs=20_000, kills=40)
+
+
+@pytest.mark.slow
+def test_twelve_killed_workers_lose_no_job_and_start_none_twice(chaotic: House) -> None:
+    kill_workers(chaotic, jobs=8_000, kills=12)
+
+
+def kill_workers(chaotic: House, jobs: int, kills: int) -> None:
     storm = Storm(chaotic, jobs)
     node = chaotic.start(
         4, imports=("brief_jobs",), stop_when_empty=True, max_jobs=5000, crashed_again_delay=0.5,

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from taskqueue.drivers import migrate, open_driver
+from taskqueue.drivers import open_driver
 from taskqueue.drivers.base import Driver
 from taskqueue.errors import DatabaseUnreachable
 from taskqueue.node.identity import describe_node
 from taskqueue.node.lease import SELF_STOP, NodeLease
+from tests.databases import Database
 from tests.node.making import MovableClock
 
 LENGTH = 30.0
 
 
 class Leased:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, database: Database) -> None:
         self.clock = MovableClock()
         self.held_until: list[float] = []
-        self.driver: Driver = open_driver(f"sqlite:///{folder}/queue.db", clock=self.clock)
-        migrate.check_or_create(self.driver)
+        self.driver: Driver = open_driver(database.url, clock=self.clock)
         self.node_id = self.driver.register_node(describe_node("one", LENGTH, {}))
         self.lease = NodeLease(self.driver, self.node_id, LENGTH, self.clock, self.held_until.append)
 
@@ -32,8 +31,8 @@ class Leased:
 
 
 @pytest.fixture
-def leased(tmp_path: Path) -> Any:
-    made = Leased(tmp_path)
+def leased(database: Database) -> Any:
+    made = Leased(database)
     yield made
     made.driver.close()
 

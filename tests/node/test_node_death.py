@@ -58,6 +58,7 @@ def test_a_killed_worker_charges_its_job_a_crash_and_no_attempt(house: House) ->
     assert node.counts["crashed"] == 1
 
 
+@pytest.mark.any_database
 def test_the_pool_is_full_again_after_a_worker_was_killed(house: House) -> None:
     node = house.start(3).await_start()
     before = node.await_workers(3)
@@ -139,6 +140,7 @@ def test_a_job_that_heeds_its_timeout_costs_no_worker(house: House) -> None:
     assert len({line.pid for line in house.started(handle)}) == 1
 
 
+@pytest.mark.any_database
 def test_the_nodes_timeout_holds_for_jobs_without_one(house: House) -> None:
     handle = house.push("Gated", {"gate": "never"}, max_attempts=1)
     house.start(job_timeout=0.1)
@@ -196,6 +198,7 @@ def test_after_the_template_was_killed_the_pool_is_rebuilt_and_the_jobs_finish(h
     assert [each.reason for each in records[0].attempts] == ["lost"]
 
 
+@pytest.mark.any_database
 def test_no_worker_outlives_its_template(house: House) -> None:
     node = house.start(3).await_start()
     workers = node.await_workers(3)
@@ -223,6 +226,7 @@ def test_after_a_node_was_killed_a_new_one_on_the_host_finishes_all_jobs_at_once
     house.assert_no_start_twice()
 
 
+@pytest.mark.any_database
 def test_no_process_outlives_its_killed_supervisor(house: House) -> None:
     node = house.start(2).await_start()
     node.await_workers(2)

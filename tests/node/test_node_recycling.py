@@ -11,6 +11,8 @@ import pytest
 from taskqueue import State
 from tests.node.running import House, job, until
 
+pytestmark = pytest.mark.any_database
+
 
 @pytest.mark.parametrize(("most", "jobs"), [(1, 8), (7, 60), (40, 200)])
 def test_no_worker_runs_more_jobs_than_its_limit(house: House, most: int, jobs: int) -> None:

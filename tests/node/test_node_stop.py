@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import time
 
 import pytest
@@ -63,6 +62,7 @@ def test_a_second_signal_ends_the_wait(house: House) -> None:
     assert (handle.record().state, handle.record().attempt) == (State.PENDING, 0)
 
 
+@pytest.mark.any_database
 def test_two_signals_at_once_are_two_signals(house: House) -> None:
     handle = house.push("Gated", {"gate": "never"})
     node = house.start(grace=600)
@@ -73,6 +73,7 @@ def test_two_signals_at_once_are_two_signals(house: House) -> None:
     assert handle.record().state is State.PENDING
 
 
+@pytest.mark.any_database
 def test_a_stopped_node_leaves_no_process_behind(house: House) -> None:
     node = house.start(3).await_start()
     node.await_workers(3)
@@ -95,6 +96,7 @@ def test_jobs_that_were_claimed_and_not_started_go_back_at_once(house: House) ->
     assert {each.record().attempt for each in others} == {0}
 
 
+@pytest.mark.any_database
 def test_a_signal_while_the_job_modules_are_imported_stops_the_node(house: House) -> None:
     (house.folder / "slow_jobs.py").write_text(
         "import os, time\nopen('importing', 'w').close()\nwhile not os.path.exists('go'): time.sleep(0.01)\n"
@@ -105,6 +107,7 @@ def test_a_signal_while_the_job_modules_are_imported_stops_the_node(house: House
     assert house.manager.get_worker_health() == []
 
 
+@pytest.mark.any_database
 def test_ctrl_c_in_a_terminal_reaches_the_supervisor_alone(house: House) -> None:
     """The template and the workers are in a process group of their own."""
     node = house.start().await_start()
@@ -128,8 +131,5 @@ def test_a_worker_that_is_asked_to_end_by_others_finishes_its_job_first(house: H
 def test_a_node_that_could_not_go_on_does_not_say_that_all_is_well(house: House) -> None:
     """Its tables are gone: the housekeeping ends, and with it the node, with an exit code that says so."""
     node = house.start(heartbeat=0.05, lease=3).await_start()
-    with sqlite3.connect(house.folder / "queue.db") as connection:
-        for table in ("tq_nodes", "tq_jobs"):
-            connection.execute(f"DROP TABLE {table}")
-    connection.close()
+    house.database.run("DROP TABLE tq_nodes", "DROP TABLE tq_jobs")
     assert node.end() != 0

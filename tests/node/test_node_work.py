@@ -100,6 +100,7 @@ def test_after_its_last_attempt_a_job_fails_and_keeps_its_payload(house: House) 
     assert len(house.started(handle)) == 2
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize("how", ["exit", "interrupt"])
 def test_a_handler_that_asks_to_end_the_program_ends_its_job_alone(house: House, how: str) -> None:
     handle, after = house.push("Exits", {"how": how}), house.push("Quick")
@@ -134,6 +135,7 @@ def test_a_job_of_an_unknown_class_is_parked_until_a_node_comes_that_knows_it(ho
     assert old.stop() == 0
 
 
+@pytest.mark.any_database
 def test_no_module_is_imported_because_a_row_names_it(house: House) -> None:
     (house.folder / "evil.py").write_text("import pathlib\npathlib.Path('imported').touch()\n")
     handles = [house.push(name) for name in ("evil.Job", "os.system", "subprocess.Popen")]
@@ -199,6 +201,7 @@ def test_an_empty_queue_ends_it_at_once(house: House) -> None:
     assert house.work_until_empty().counts["completed"] == 0
 
 
+@pytest.mark.any_database
 def test_a_node_ends_when_its_time_is_over(house: House) -> None:
     handle = house.push("Quick")
     started = time.monotonic()
@@ -209,6 +212,7 @@ def test_a_node_ends_when_its_time_is_over(house: House) -> None:
     assert "--max-time is over" in node.log
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     ("source", "said"),
     [
@@ -227,6 +231,7 @@ def test_a_failing_import_ends_the_node_with_one_clear_line(house: House, source
     assert house.manager.get_worker_health() == []
 
 
+@pytest.mark.any_database
 def test_a_module_that_is_not_there_is_named(house: House) -> None:
     node = house.start(imports=("nowhere.jobs",))
     assert node.end() == 78
@@ -234,6 +239,7 @@ def test_a_module_that_is_not_there_is_named(house: House) -> None:
     assert "cannot import 'nowhere.jobs'" in line
 
 
+@pytest.mark.any_database
 def test_a_module_that_ends_the_program_at_import_ends_the_node_as_a_failing_import_does(house: House) -> None:
     (house.folder / "leaving_jobs.py").write_text("raise SystemExit(0)")
     node = house.start(imports=("leaving_jobs",))

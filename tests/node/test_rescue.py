@@ -1,4 +1,4 @@
-"""Death is judged by a sequence that stands still: two real drivers on one file, clocks to move."""
+"""Death is judged by a sequence that stands still: two real drivers on one database, clocks to move."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from taskqueue.drivers import migrate, open_driver
+from taskqueue.drivers import open_driver
 from taskqueue.drivers.base import Driver
 from taskqueue.drivers.values import Completion, JobRow, NewJob, NodeIdentity, NodeRow
 from taskqueue.ids import new_id
 from taskqueue.node.identity import describe_node, process_started
 from taskqueue.node.rescue import Rescuer
 from taskqueue.states import Reason, State
+from tests.databases import Database
 from tests.node.making import AT_MOST_ONCE, NOW_US, MovableClock
 
 LEASE = 30.0
@@ -25,12 +26,10 @@ LEASE = 30.0
 class Scene:
     """A node that holds jobs, and another one that observes it; each has a driver and a clock of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        url = f"sqlite:///{folder}/queue.db"
+    def __init__(self, database: Database) -> None:
         self.clock, self.victims_clock = MovableClock(), MovableClock()
-        self.driver = open_driver(url, clock=self.clock)
-        migrate.check_or_create(self.driver)
-        self.victims_driver = open_driver(url, clock=self.victims_clock)
+        self.driver = open_driver(database.url, clock=self.clock)
+        self.victims_driver = open_driver(database.url, clock=self.victims_clock)
         self.victim = self.victims_driver.register_node(elsewhere("victim"))
         self.observer = self.driver.register_node(elsewhere("observer"))
         self.woken = 0
@@ -78,8 +77,8 @@ def elsewhere(name: str) -> NodeIdentity:
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
-    made = Scene(tmp_path)
+def scene(database: Database) -> Iterator[Scene]:
+    made = Scene(database)
     yield made
     made.driver.close()
     made.victims_driver.close()

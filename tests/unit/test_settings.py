@@ -404,10 +404,17 @@ def test_a_file_without_secrets_may_be_read_by_others(load: Any, tmp_path: Path)
         ({"DATABASE_URL": "postgres://u:p@h:5432/d?serverVersion=15"}, "postgresql://u:p@h:5432/d"),
         (
             {"DATABASE_URL": "mysql://u:p@h/d?serverVersion=mariadb-10.11&charset=utf8mb4"},
-            "mysql://u:p@h/d?charset=utf8mb4",
+            "mysql://u:p@h/d",
         ),
         ({"DATABASE_URL": "mariadb://u:p@h/d"}, "mariadb://u:p@h/d"),
-        ({"DATABASE_URL": "postgresql+psycopg://h/d"}, "postgresql+psycopg://h/d"),
+        ({"DATABASE_URL": "postgresql+psycopg://h/d"}, "postgresql://h/d"),
+        ({"DATABASE_URL": "postgresql+asyncpg://h/d?sslmode=require"}, "postgresql://h/d?sslmode=require"),
+        ({"DATABASE_URL": "mysql+pymysql://u:p@h/d"}, "mysql://u:p@h/d"),
+        ({"DATABASE_URL": "mariadb+mariadbconnector://u:p@h/d"}, "mariadb://u:p@h/d"),
+        ({"DATABASE_URL": "sqlite+aiosqlite:///x.db"}, "sqlite:///x.db"),
+        ({"DATABASE_URL": "postgresql://u:p/x:y#z@h:5432/d"}, "postgresql://u:p/x:y#z@h:5432/d"),
+        ({"DATABASE_URL": "mysql://u:p%40%3A%2F%25@[::1]:3306/d"}, "mysql://u:p%40%3A%2F%25@[::1]:3306/d"),
+        ({"DB_CONNECTION": "mysql", "DB_DATABASE": "q", "DB_PASSWORD": "p%"}, "mysql://:p%25@localhost/q"),
         ({"DATABASE_URL": "sqlite:///x.db", "DB_CONNECTION": "mysql", "DB_DATABASE": "q"}, "sqlite:///x.db"),
     ],
 )
@@ -426,6 +433,24 @@ def test_parts_in_the_environment_beat_a_url_in_the_env_file(load: Any, tmp_path
 def test_a_url_in_the_environment_beats_parts_in_the_env_file(load: Any, tmp_path: Path) -> None:
     write(tmp_path, ".env", "DB_CONNECTION=mysql\nDB_DATABASE=q\n")
     assert load(DATABASE_URL="sqlite:///x.db").settings.database.url == "sqlite:///x.db"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://u:canary@4711@h/d", "written as %40"),
+        ("mysql://u:can@ary:x@h/d", "written as %40"),
+        ("mysql://h:canary/d", "USER:PASSWORD@HOST:PORT/DATABASE"),
+        ("sqlite+pysqlcipher://:canary@/x.db", "starts with sqlite://"),
+        ("mysql+canary://h/d", "starts with mysql://"),
+        ("oracle://u:canary@h/d", "not with oracle://"),
+    ],
+)
+def test_a_url_that_cannot_be_read_is_refused_without_its_password(load: Any, url: str, said: str) -> None:
+    with pytest.raises(InvalidSetting) as refusal:
+        load(DATABASE_URL=url)
+    assert said in str(refusal.value)
+    assert "canary" not in str(refusal.value)
 
 
 def test_a_server_database_needs_a_name(load: Any) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     func,
     insert,
     null,
+    or_,
     select,
     update,
 )
@@ -25,6 +26,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from taskqueue.drivers import tables
 from taskqueue.drivers.statements.parts import (
     CARRIED,
+    COUNTED,
     LIVE_STATES_THAT_WAIT,
     constant,
     given,
@@ -52,9 +54,10 @@ def finished(which: JobFilter) -> Select[Any]:
 
 
 def revivable(which: JobFilter) -> Select[Any]:
-    """Lock the matching failed and cancelled jobs that still have a payload and return (id, queue, rank, state)."""
+    """Lock the matching failed and cancelled jobs that still have a payload; return what a revival asks of them."""
+    keyed = history.c.unique_key.is_not(None).label("keyed")
     return (
-        select(history.c.id, history.c.queue, history.c.rank, history.c.state)
+        select(history.c.id, history.c.queue, history.c.rank, history.c.state, keyed)
         .where(
             in_state(history, tables.FAILED, tables.CANCELLED),
             history.c.payload.is_not(None),
@@ -91,16 +94,26 @@ _REVIVED: dict[str, ColumnElement[Any]] = {name: history.c[name] for name in (*C
     "expires_at": null(),
     "node_id": null(),
     "started_at": null(),
-}
-REVIVE: Insert = insert(jobs).from_select(
-    list(_REVIVED),
-    select(*_REVIVED.values()).where(
-        history.c.id == given(history, "id"),
-        ~select(_taken.c.id).where(_taken.c.unique_key == history.c.unique_key).exists(),
+    "has_dependents": case(
+        (select(dependencies.c.child_id).where(dependencies.c.parent_id == history.c.id).exists(), constant(1)),
+        else_=constant(0),
     ),
-    include_defaults=False,
+}
+
+
+def _revive(*tests: ColumnElement[bool]) -> Insert:
+    revived = select(*_REVIVED.values()).where(*tests)
+    return insert(jobs).from_select(list(_REVIVED), revived, include_defaults=False).execution_options(**COUNTED)
+
+
+REVIVE: Insert = _revive(
+    history.c.id == given(history, "id"),
+    ~select(_taken.c.id).where(_taken.c.unique_key == history.c.unique_key).exists(),
 )
 """Copy a job back from history, unless its unique key has been taken meanwhile."""
+
+REVIVE_UNKEYED: Insert = _revive(history.c.id.in_(_ids))
+"""Copy jobs back from history that have no unique key."""
 
 
 def change(job_id: bytes) -> Select[Any]:
@@ -124,19 +137,29 @@ REMOVE_TAGS: Delete = delete(tags).where(tags.c.job_id == given(tags, "job_id"))
 
 
 def flush(queue: str | None) -> tuple[Delete, ...]:
-    """Remove the jobs that wait in a queue (or in all) and what hangs on them; the last statement removes the jobs."""
-    tests = [in_state(jobs, *LIVE_STATES_THAT_WAIT)]
-    if queue is not None:
-        tests.append(jobs.c.queue == queue)
+    """Remove the jobs that wait in a queue (or in all) and what hangs on them; the last statement removes the jobs.
+
+    Parents and children are left to `related`: a job whose first child is being pushed is looked at after that.
+    """
+    tests = [*_waiting_in(queue), jobs.c.unmet == constant(0), jobs.c.has_dependents == constant(0)]
     tagged = select(jobs.c.id).where(*tests, jobs.c.tags.is_not(None))
     tried = select(jobs.c.id).where(*tests, jobs.c.lease > constant(0))
-    waits = select(jobs.c.id).where(*tests, jobs.c.id == dependencies.c.child_id).exists()
     return (
         delete(tags).where(tags.c.job_id.in_(tagged)),
         delete(attempts).where(attempts.c.job_id.in_(tried)),
-        delete(dependencies).where(waits),
         delete(jobs).where(*tests),
     )
+
+
+def related(queue: str | None) -> Select[Any]:
+    """Lock the jobs that wait in a queue (or in all) and are parents or children, and return their ids."""
+    is_one = or_(jobs.c.unmet > constant(0), jobs.c.has_dependents == constant(1))
+    return select(jobs.c.id).where(*_waiting_in(queue), is_one).order_by(jobs.c.id).with_for_update()
+
+
+def _waiting_in(queue: str | None) -> list[ColumnElement[bool]]:
+    tests = [in_state(jobs, *LIVE_STATES_THAT_WAIT)]
+    return tests if queue is None else [*tests, jobs.c.queue == queue]
 
 
 @cache

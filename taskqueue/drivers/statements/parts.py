@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -22,6 +22,8 @@ from sqlalchemy import (
 from taskqueue.drivers import tables
 from taskqueue.drivers.tables import history, jobs
 
+COUNTED: Mapping[str, bool] = {"preserve_rowcount": True}
+"""Options for an INSERT whose count of rows is asked for: without them some dialects forget it with the cursor."""
 LIVE_STATES_THAT_WAIT = (tables.PENDING, tables.DELAYED, tables.BLOCKED)
 CARRIED = tuple(column.name for column in history.c if column.name in jobs.c and column.name != "payload")
 """The columns that a job carries from its push into history, apart from its payload."""
@@ -57,9 +59,11 @@ def speaks_mysql(statement: Any) -> bool:
 
 
 def unless_there(statement: Any, key: Sequence[str]) -> Insert:
-    """Let an INSERT from `insert_into` pass over rows whose ``key`` is there already."""
+    """Let an INSERT from `insert_into` pass over rows whose ``key`` is there already, and count the others."""
+    statement = statement.execution_options(**COUNTED)
     if speaks_mysql(statement):
-        return statement.on_duplicate_key_update({key[0]: statement.table.c[key[0]]})  # type: ignore[no-any-return]
+        # A row that was updated to what it is counts as one found, as if it had been inserted; an ignored one does not.
+        return statement.prefix_with("IGNORE")  # type: ignore[no-any-return]
     return statement.on_conflict_do_nothing(index_elements=list(key))  # type: ignore[no-any-return]
 
 

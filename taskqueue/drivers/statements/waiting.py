@@ -22,7 +22,17 @@ DUE: Select[Any] = (
 )
 """The delayed jobs that are due, the longest due first."""
 
+_SECOND = 1_000_000
+_MOST_SECONDS = 1_000_000
+"""Of lateness that is told apart: eleven days."""
+
 _EARLIEST = bindparam("earliest", type_=BigInteger)
+_lateness = _EARLIEST - jobs.c.run_at
+_READY_AT = case(
+    (jobs.c.run_at > _EARLIEST, jobs.c.run_at),
+    (_lateness < constant(_SECOND * _MOST_SECONDS), _EARLIEST - _lateness // constant(_SECOND)),
+    else_=_EARLIEST - constant(_MOST_SECONDS),
+)
 
 PROMOTE: Update = (
     update(jobs)
@@ -30,11 +40,15 @@ PROMOTE: Update = (
     .values(
         {
             jobs.c.state: constant(tables.PENDING),
-            jobs.c.ready_at: case((jobs.c.run_at > _EARLIEST, jobs.c.run_at), else_=_EARLIEST),
+            jobs.c.ready_at: _READY_AT,
         }
     )
 )
-"""Make delayed jobs pending. They have been ready since they were due, but not before ``earliest``."""
+"""Make delayed jobs pending. They have been ready since they were due, but not long before ``earliest``.
+
+Those that were due before it stand a microsecond before it for each second that they are late: at most a second in all,
+and still in the order in which they were due.
+"""
 
 NEXT_RUN_AT: Select[Any] = select(func.min(jobs.c.run_at)).where(in_state(jobs, tables.DELAYED))
 

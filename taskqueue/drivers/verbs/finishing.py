@@ -134,6 +134,18 @@ def _leaves_attempt(ending: Ending) -> bool:
     return ending.verb in (Verb.RETRY, Verb.FAIL) or ending.crashed or ending.error_type is not None
 
 
+def final_states(
+    completions: Sequence[Completion], endings: Sequence[Ending], stale: Collection[Stale]
+) -> dict[bytes, int]:
+    """Return the states in which jobs left the live ones, by id; what was stale did not."""
+    left = {each.id: tables.COMPLETED for each in completions}
+    fenced = {(each.id, each.lease) for each in stale}
+    for each in endings:
+        if each.verb in _LEFT and (each.id, each.lease) not in fenced:
+            left[each.id] = _LEFT[each.verb]
+    return left
+
+
 def held(connection: Connection, completions: Sequence[Completion]) -> tuple[list[Completion], list[Stale]]:
     """Part completions into those whose job is held under their lease, each once, and the stale others."""
     leases: dict[bytes, int] = {}

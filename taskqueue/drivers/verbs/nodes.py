@@ -23,6 +23,13 @@ def register(connection: Connection, identity: NodeIdentity, now: int) -> int:
     return int(result.inserted_primary_key[0])
 
 
+def registered(connection: Connection, identity: NodeIdentity) -> int | None:
+    """Return the number of a node that is stored already, by a transaction whose outcome was not known."""
+    statement = select(nodes.c.id).where(nodes.c.incarnation == identity.incarnation)
+    found: int | None = connection.execute(statement).scalar()
+    return found
+
+
 def beat(connection: Connection, node_id: int, state: str, info: str | None, now: int) -> bool:
     """Raise the sequence of a node that lives."""
     values = {"node": node_id, "now": now, "to": state, "news": info}

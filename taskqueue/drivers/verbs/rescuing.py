@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from taskqueue.drivers import tables
 from taskqueue.drivers.statements import finishing, nodes
 from taskqueue.drivers.values import CRASH_LIMIT, DELIVERY_CODES, Rescue
+from taskqueue.drivers.verbs.releasing import release
 from taskqueue.drivers.verbs.tally import Tally
 from taskqueue.states import Delivery, Reason
 
@@ -104,4 +105,5 @@ def _fail(connection: Connection, rows: Sequence[tuple[Any, Reason]], now: int) 
         )
     connection.execute(finishing.END, values)
     connection.execute(finishing.REMOVE, [{"job": each["job"], "held": each["held"]} for each in values])
+    release(connection, {row.id: tables.FAILED for row, _ in rows}, now, tally)
     tally.store(connection)

@@ -93,8 +93,7 @@ def test_the_file_of_a_url_is_told_as_it_is_written() -> None:
         ("sqlite://queue.db", "has no host"),
         ("sqlit:///queue.db", "did you mean sqlite"),
         ("queue.db", "no scheme"),
-        ("postgresql://user:secret@host/db", "SQLite only"),
-        ("mysql+pymysql://user:secret@host/db", "SQLite only"),
+        ("mysql+pymysql://user:secret@host", "must name a database"),
         ("oracle://user:secret@host/db", "unknown scheme 'oracle'"),
     ],
 )

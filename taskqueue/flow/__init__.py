@@ -1,0 +1,1 @@
+"""How jobs relate to one another: which of them count as the same."""

@@ -1,0 +1,1 @@
+"""Looking at a queue from outside: whether everything is well, and what to do where it is not."""
