@@ -119,8 +119,9 @@ class RunningNode:
         """
         send = self.signal_tree if workers else self.signal
         send(signal.SIGSTOP)
-        while self._house.database.is_in_a_transaction():
+        while (in_a_transaction := self._house.database.is_in_a_transaction)():
             send(signal.SIGCONT)
+            until(lambda: not in_a_transaction(), "the node has ended its transaction")
             send(signal.SIGSTOP)
 
     def kill(self) -> None:
