@@ -38,6 +38,17 @@ class Executor:
 
     def run(self, claimed: ClaimedJob) -> Outcome:
         """Run one job and return what came of it. Never raises, whatever the handler does."""
+        job = self.begin(claimed)
+        if isinstance(job, Outcome):
+            return job
+        try:
+            return self.complete(job, claimed, self._handle(job, claimed))
+        except BaseException as error:
+            _drop_alarm()
+            return self.fail(job, claimed, error)
+
+    def begin(self, claimed: ClaimedJob) -> Job | Outcome:
+        """Return the job, opened and built, or what came of it where it cannot be run."""
         cls = self._registry.find(claimed.job_class)
         if cls is None:
             return parked(BlockedBy.UNKNOWN_CLASS)
@@ -48,14 +59,9 @@ class Executor:
         except CannotOpen as error:
             return self._sealed(Outcome(Verb.FAIL, reason=Reason.UNDECRYPTABLE), error, claimed, trace=False)
         try:
-            job = _build(cls, claimed, payload)
+            return _build(cls, claimed, payload)
         except Exception as error:
             return self._sealed(Outcome(Verb.FAIL, reason=Reason.ERROR), error, claimed)
-        try:
-            return self._completed(job, claimed, self._handle(job, claimed))
-        except BaseException as error:
-            _drop_alarm()
-            return self._failed(job, claimed, error)
 
     def _handle(self, job: Job, claimed: ClaimedJob) -> Any:
         """Run the handler and its hooks, and return the result to be stored."""
@@ -75,7 +81,8 @@ class Executor:
             return job.payload
         return result
 
-    def _completed(self, job: Job, claimed: ClaimedJob, result: Any) -> Outcome:
+    def complete(self, job: Job, claimed: ClaimedJob, result: Any) -> Outcome:
+        """Return the outcome of a handler that returned ``result``, sealed."""
         if result is None:
             return COMPLETED
         try:
@@ -87,7 +94,8 @@ class Executor:
             return self._sealed(Outcome(Verb.FAIL, reason=Reason.ERROR), error, claimed, trace=False)
         return Outcome(result=sealed)
 
-    def _failed(self, job: Job, claimed: ClaimedJob, error: BaseException) -> Outcome:
+    def fail(self, job: Job, claimed: ClaimedJob, error: BaseException) -> Outcome:
+        """Return the outcome of a handler that raised ``error``, sealed, after its ``on_failure`` hook."""
         try:
             job.on_failure(error)
         except BaseException as second:

@@ -11,7 +11,6 @@ import socket
 import sys
 import time
 import traceback
-from collections import deque
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -21,6 +20,7 @@ from taskqueue.drivers.values import ClaimedJob
 from taskqueue.node import tickets
 from taskqueue.node.executor import Executor, alarm_held, install_alarm
 from taskqueue.node.outcome import COMPLETED, Outcome
+from taskqueue.node.post import Post
 from taskqueue.node.slots import DEADLINE, DONE, JOBS, REPORTED, STARTED, TOKEN
 from taskqueue.node.wire import Channel
 from taskqueue.payload import Codec
@@ -53,11 +53,11 @@ class Worker:
     """Takes tickets, runs jobs, sends outcomes."""
 
     def __init__(self, parts: WorkerParts) -> None:
-        self._channel = Channel(parts.connection)
+        self._post = Post(Channel(parts.connection))
+        self._post.before_request = self._flush
         self._tickets = parts.ticket_reader
         self._slot = parts.slot
         self._executor = Executor(REGISTRY, parts.codec, SYSTEM_CLOCK)
-        self._received: deque[tuple[Any, ...]] = deque()
         self._outcomes: list[tuple[Any, ...]] = []
         self._first_outcome_ns = 0
         self._leaving = False
@@ -74,13 +74,13 @@ class Worker:
 
     def work(self) -> None:
         """Run jobs until the node says to leave or is gone."""
-        self._channel.send(("ready",))
+        self._post.send(("ready",))
         try:
             while not self._leaving:
                 token = tickets.take(self._tickets)
                 if token is None:
                     self._flush()
-                    self._wait(self._tickets)
+                    select.select([self._tickets], [], [])
                     continue
                 self._run(token)
         except EOFError:
@@ -116,27 +116,21 @@ class Worker:
 
     def _flush(self) -> None:
         if self._outcomes:
-            self._channel.send(self._outcomes)
-            self._outcomes = []
-        while self._channel.flush():
-            select.select([], [self._channel], [])
+            outcomes, self._outcomes = self._outcomes, []
+            self._post.send(outcomes)
         self._slot[REPORTED] = self._slot[DONE]
 
     def _fetch(self, token: int) -> ClaimedJob:
         """Return the job of a ticket. Jobs before it were taken back by the dispatcher and are passed over."""
-        received = self._received
+        jobs = self._post.jobs
         while True:
-            while received:
-                number, *fields = received.popleft()
+            while jobs:
+                number, *fields = jobs.popleft()
                 if number == token:
                     return ClaimedJob._make(fields)
-            for chunk in self._channel.receive():
-                received.extend(chunk)
-            if not received:
-                self._wait(self._channel)
-
-    def _wait(self, readable: Any) -> None:
-        select.select([readable], [], [])
+            self._post.receive()
+            if not jobs:
+                self._post.wait()
 
 
 def run_worker(parts: WorkerParts) -> int:
