@@ -31,12 +31,15 @@ demo: $(VENV)/.installed ## Install into .venv and run the demonstration (needs 
 	@$(BIN)/python demo.py
 
 ##@ Develop
-.PHONY: test test-mysql lint bench clean
+.PHONY: test test-mysql soak lint bench chaos clean
 test: lint ## Lint, check types and run every test; CI=true makes a missing database server a failure
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadgroup $(PYTEST)
 
 test-mysql: $(VENV)/.installed-dev ## Run the tests of drivers and faults on MySQL itself (fetches its Debian package)
 	@$(BIN)/python -m tests.servers.mysql $(PYTEST)
+
+soak: $(VENV)/.installed-dev ## Run mixed load for an hour and see that the node holds what it held before (SOAK="--minutes 5")
+	@$(BIN)/python -m tests.soak $(SOAK)
 
 lint: $(VENV)/.installed-dev ## Check style, formatting and types
 	@$(BIN)/ruff check .
@@ -45,6 +48,9 @@ lint: $(VENV)/.installed-dev ## Check style, formatting and types
 
 bench: $(VENV)/.installed-dev ## Measure on this machine
 	@$(BIN)/python -m benchmarks $(BENCH)
+
+chaos: $(VENV)/.installed-dev ## Kill, pause and cut nodes and databases under load, and check that nothing is lost
+	@$(BIN)/python -m tests.chaos $(CHAOS)
 
 clean: ## Remove the environment and everything that was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov

@@ -29,6 +29,8 @@ COMMANDS = (
     "doctor",
     "key_generate",
     "key_status",
+    "node_drain",
+    "node_list",
     "queue_cancel",
     "queue_failed",
     "queue_flush",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from taskqueue.record import Attempt, ErrorDetails, JobRecord, iso
+from taskqueue.errors import CannotOpen
+from taskqueue.quantities import format_size
+from taskqueue.record import Attempt, ErrorDetails, JobRecord, Progress, iso
 from taskqueue.states import State
 
 from .output import counted, note, write, write_json
@@ -62,7 +65,20 @@ def write_failures(records: Sequence[JobRecord], limit: int, *, as_json: bool) -
 
 def job_document(record: JobRecord) -> dict[str, Any]:
     """Return everything of a job but its payload and result."""
-    return record.to_json() | {"lease": record.lease, "attempts": [_attempt(each) for each in record.attempts]}
+    attempts = [_attempt(each) for each in record.attempts]
+    return record.to_json() | {"lease": record.lease, "progress": _progress(record), "attempts": attempts}
+
+
+def _progress(record: JobRecord) -> dict[str, Any] | None:
+    said = _said(record)
+    return {"percent": said.percent, "message": said.message} if said is not None else None
+
+
+def _said(record: JobRecord) -> Progress | None:
+    """Return how far a job has come; None also where no key at hand opens it: the other facts are shown anyway."""
+    with contextlib.suppress(CannotOpen):
+        return record.progress
+    return None
 
 
 def job_facts(record: JobRecord) -> dict[str, Any]:
@@ -78,11 +94,14 @@ def job_facts(record: JobRecord) -> dict[str, Any]:
         "tags": ", ".join(record.tags),
         "category": record.category,
         "attempt": _attempts(record),
+        "progress": str(_said(record) or ""),
         "crashes": record.crashes or None,
         "losses": record.losses or None,
         "lease": record.lease,
         "delivery": record.delivery,
         "timeout": f"{record.timeout:g} s" if record.timeout is not None else None,
+        "memory limit": format_size(record.memory_limit) if record.memory_limit is not None else None,
+        "worker": "one of its own" if record.force_spawn else None,
         "pushed": record.created_at,
         "ready": record.ready_at,
         "due": record.run_at,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from taskqueue.manager import QueueManager
     from taskqueue.record import JobRecord
     from taskqueue.states import Delivery, OnConflict, ParentFailure, Reason, State
+    from taskqueue.worker_hooks import WorkerContext, on_worker_start, on_worker_stop
 
 __version__ = "0.1.0"
 
@@ -41,7 +42,10 @@ __all__ = [
     "Reason",
     "State",
     "TaskQueueError",
+    "WorkerContext",
     "__version__",
+    "on_worker_start",
+    "on_worker_stop",
     "task",
 ]
 
@@ -65,6 +69,9 @@ if not TYPE_CHECKING:  # hidden from type checkers, which would otherwise accept
         "Reason": "states",
         "State": "states",
         "TaskQueueError": "errors",
+        "WorkerContext": "worker_hooks",
+        "on_worker_start": "worker_hooks",
+        "on_worker_stop": "worker_hooks",
         "task": "functions",
     }
 

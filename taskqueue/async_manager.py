@@ -221,9 +221,13 @@ class AsyncQueueManager:
         """Return what happened in the last ``timeframe`` seconds, over all queues and by queue."""
         return await self._run(self._manager.get_performance_metrics, timeframe)
 
-    async def get_worker_health(self) -> list[dict[str, Any]]:
-        """Return the nodes that are alive."""
-        return await self._run(self._manager.get_worker_health)
+    async def get_worker_health(self, *, everyone: bool = False) -> list[dict[str, Any]]:
+        """Return the nodes that live; with ``everyone`` those that have stopped or died as well."""
+        return await self._run(self._manager.get_worker_health, everyone=everyone)
+
+    async def drain_nodes(self, *nodes: int | str, everyone: bool = False) -> list[int]:
+        """Ask nodes, by id or name, to finish what they run and stop, wherever they are; return whom."""
+        return await self._run(self._manager.drain_nodes, *nodes, everyone=everyone)
 
     # --- control ---------------------------------------------------------------------------------------------
 

@@ -9,7 +9,8 @@
     │   │   ├── PayloadTypeError    2   a value of a type that does not survive the round trip
     │   │   ├── PayloadTooLarge     2   over the size limit
     │   │   └── PayloadTooDeep      2   nested too deeply, or containing itself
-    │   └── DependencyError         2   a job depends on one that does not exist, or on itself
+    │   ├── DependencyError         2   a job depends on one that does not exist, or on itself
+│   └── NotRunning              2   something was asked of a job that only a running one can answer
     ├── NotFound                    3   the named thing does not exist
     │   ├── JobNotFound             3
     │   └── UnknownJobClass         3   the registry has no such class
@@ -78,6 +79,10 @@ class PayloadTooDeep(PayloadError, ValueError):
 
 class DependencyError(UsageError, ValueError):
     """A job names a parent that does not exist, or its parents form a cycle; nothing was stored."""
+
+
+class NotRunning(UsageError, RuntimeError):
+    """Something was asked of a job object that only a job in its handler can answer."""
 
 
 class NotFound(TaskQueueError, LookupError):

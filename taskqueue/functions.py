@@ -58,15 +58,18 @@ class Task(Generic[P, R]):
             raise InvalidOption(f"{name}{self.signature} cannot be called so: {error}") from None
         return self.job_type(dict(bound.arguments))
 
-    def _handler(self) -> Callable[[Job], R]:
+    def _handler(self) -> Callable[[Job], Any]:
         function, signature = self.function, self.signature
 
-        def handle(job: Job) -> R:
+        def handle(job: Job) -> Any:
             bound = inspect.BoundArguments(signature, job.payload or {})
             signature.bind(*bound.args, **bound.kwargs)
             return function(*bound.args, **bound.kwargs)
 
-        return handle
+        async def handle_awaited(job: Job) -> Any:
+            return await handle(job)
+
+        return handle_awaited if inspect.iscoroutinefunction(function) else handle
 
 
 @overload

@@ -10,12 +10,15 @@ from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
 
 from taskqueue.backoff import Backoff
+from taskqueue.desk import Desk, Reception, not_running
 from taskqueue.errors import InvalidOption
 from taskqueue.ids import new_id
 from taskqueue.job_options import JobOptions, Priority
 from taskqueue.options import convert_all
 from taskqueue.registry import REGISTRY, module_name
 from taskqueue.states import Delivery, OnConflict, ParentFailure
+from taskqueue.transactional import check_transactional
+from taskqueue.worker_hooks import WorkerContext
 
 _OPTION_NAMES = tuple(field.name for field in fields(JobOptions))
 
@@ -26,6 +29,9 @@ class Run(NamedTuple):
     attempt: int
     max_attempts: int
     lease: int
+    reception: Reception | None = None
+    """Where the desk of this run is opened, and for which claimed job; None outside of a run."""
+    claimed: Any = None
 
 
 _NOT_RUNNING = Run(attempt=0, max_attempts=0, lease=0)
@@ -64,6 +70,8 @@ class Job:
     retry_interval: float | None = None
     backoff: Backoff | float | None = None
     timeout: float | None = None
+    memory_limit: int | str | None = None
+    force_spawn: bool = False
     delivery: Delivery | str = Delivery.AT_LEAST_ONCE
     unique_key: str | None = None
     on_conflict: OnConflict | str = OnConflict.ERROR
@@ -76,11 +84,19 @@ class Job:
     """Exceptions after which the job is tried again."""
     give_up_on: ClassVar[tuple[type[BaseException], ...]] = ()
     """Exceptions after which it is not, whatever ``retry_on`` says."""
+    transactional: ClassVar[bool] = False
+    """Whether ``handle(self, session)`` gets a SQLAlchemy session on the queue's database, in whose transaction the job
+    is acknowledged: what it writes there counts exactly once."""
+    transaction_timeout: ClassVar[float | None] = None
+    """Seconds for a transactional run, unless ``timeout`` is shorter; None: 60, on a database with one writer 5."""
+    session_factory: ClassVar[Any] = None
+    """What makes the session: a ``sessionmaker``, or a class derived from ``Session``; None for a plain one."""
     compress: ClassVar[bool] = True
     """Whether large payloads are compressed; switch it off where secret and foreign text share a payload."""
 
     job_class: ClassVar[str] = ""
     _run: Run = _NOT_RUNNING
+    _desk: Desk | None = None
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Enter the class into the registry, so that workers that import its module know it."""
@@ -95,6 +111,8 @@ class Job:
             raise InvalidOption(
                 f"aliases must be a list of names, got the text {cls.aliases!r}; write ({cls.aliases!r},)"
             )
+        if cls.transactional is not False and cls.handle is not Job.handle:
+            check_transactional(cls)
         if cls.handle is not Job.handle:
             REGISTRY.add(cls, cls.job_class, cls.__dict__.get("aliases", ()))
 
@@ -113,17 +131,17 @@ class Job:
             made = self._id = UUID(bytes=made)
         return made
 
-    def handle(self) -> Any:
-        """Do the work. What it returns is stored as the job's result."""
+    def handle(self, *_session: Any, **_nothing: Any) -> Any:
+        """Do the work. What it returns is stored as the job's result. A transactional class takes a session here."""
         raise NotImplementedError(f"{type(self).__qualname__} has no handle() method; define one")
 
-    def before(self) -> None:
+    def before(self) -> Any:
         """Run before ``handle``; an exception counts as the attempt's failure."""
 
-    def after(self, result: Any) -> None:
+    def after(self, result: Any) -> Any:
         """Run after ``handle`` has returned; an exception counts as the attempt's failure."""
 
-    def on_failure(self, error: BaseException) -> None:
+    def on_failure(self, error: BaseException) -> Any:
         """Run after an attempt has failed; an exception here is logged and changes nothing."""
 
     @property
@@ -152,6 +170,65 @@ class Job:
     def fencing_token(self) -> int:
         """Return a number that rises with each claim of this job, to pass on to systems that can check it."""
         return self._run.lease
+
+    # --- while it runs ---------------------------------------------------------------------------------------
+
+    def progress(self, percent: float, message: str | None = None) -> None:
+        """Note how far this run has come: 0 to 100, and a short message; both are sealed.
+
+        Costs next to nothing: at most four values a second are written, and the last one in any case. It does not
+        prolong a ``timeout``; the lease needs no prolonging, since the node's heartbeat keeps it.
+        """
+        self._at_desk("progress()").progress(percent, message)
+
+    def checkpoint(self, state: Any) -> Any:
+        """Store ``state``, sealed and durably, before this returns; later attempts find it as ``self.state``.
+
+        In an ``async def`` handler, await it. Kept until the job completes: over retries, crashes, a rescue by another
+        node, a retry by hand. Raises `JobLost` where this run does not hold the job any more, `PayloadError` for what
+        cannot be stored.
+        """
+        return self._at_desk("checkpoint()").checkpoint(state)
+
+    @property
+    def state(self) -> Any:
+        """Return the state of the last `checkpoint`, in this attempt or an earlier one; None before the first."""
+        return self._at_desk("state").state()
+
+    @property
+    def should_stop(self) -> bool:
+        """Say whether to come to an end soon, with a `checkpoint` if need be.
+
+        That is so when the node winds down, when it may lose its lease, when the job's time is up, and when the job is
+        lost already. Cheap enough for every turn of a loop.
+        """
+        return self._at_desk("should_stop").should_stop()
+
+    def push(self, job: Job, **options: Any) -> Any:
+        """Store another job at once, and return the id of the one that stands; in an ``async def`` handler, await it.
+
+        Takes what `QueueManager.push` takes but a session, and raises the same errors. The job is stored in one
+        transaction that also makes sure that this run still holds its own job: otherwise nothing is stored and
+        `JobLost` is raised. What follows in the handler does not undo it.
+        """
+        return self._at_desk("push()").push(job, options)
+
+    @property
+    def context(self) -> WorkerContext:
+        """Return the context of this worker, with what the functions of `on_worker_start` have put there."""
+        reception = self._run.reception
+        if reception is None:
+            raise not_running("context")
+        return reception.context
+
+    def _at_desk(self, what: str) -> Desk:
+        desk = self._desk
+        if desk is None:
+            reception = self._run.reception
+            if reception is None:
+                raise not_running(what)
+            desk = self._desk = reception.open(self._run.claimed)
+        return desk
 
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:

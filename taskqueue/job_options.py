@@ -185,6 +185,16 @@ class JobOptions:
         minimum=0.001,
         maximum=30 * 86_400,
     )
+    memory_limit: int | None = option(
+        None,
+        help="Memory that one attempt may take beyond what its worker has before it; none: no limit of its own.",
+        unit="bytes",
+        minimum=1024**2,
+        maximum=2**62,
+    )
+    force_spawn: bool = option(
+        False, help="Run in a worker of its own, which is started for this job beyond the node's most and ends with it."
+    )
     delivery: Delivery = option(
         Delivery.AT_LEAST_ONCE, help="at_most_once: never start again after a crash; needs max_attempts 1."
     )

@@ -17,6 +17,7 @@ from taskqueue.drivers.retention import asked_purge
 from taskqueue.drivers.values import BlockedBy, JobChanges, JobFilter
 from taskqueue.errors import InvalidTransition, JobFailed, JobNotFound, UsageError
 from taskqueue.events import Event, Events, Listener
+from taskqueue.fleet import chosen_nodes, worker_health
 from taskqueue.handle import Access, JobHandle, failure_text
 from taskqueue.ids import parse_id
 from taskqueue.job import Job
@@ -26,7 +27,7 @@ from taskqueue.pushing import Pusher
 from taskqueue.record import JobRecord
 from taskqueue.settings import Settings
 from taskqueue.states import State
-from taskqueue.statistics import performance, queue_stats, worker_health
+from taskqueue.statistics import performance, queue_stats
 from taskqueue.store import Store, open_store, settings_of
 from taskqueue.translation import checked, filter_of, job_record
 from taskqueue.waiting import Watch
@@ -210,9 +211,22 @@ class QueueManager:
         since = self._clock.now_us() - round(timeframe * 1e6)
         return performance(self._open().driver.rollups(since), timeframe)
 
-    def get_worker_health(self) -> list[dict[str, Any]]:
-        """Return the nodes that are alive: name, host, pid, workers, queues and seconds since their last beat."""
-        return worker_health(self._open().driver.nodes(), self._clock.now_us())
+    def get_worker_health(self, *, everyone: bool = False) -> list[dict[str, Any]]:
+        """Return the nodes that live: name, host, pid, workers, queues, seconds since their last beat, and more.
+
+        With ``everyone`` those that have stopped or died as well.
+        """
+        return worker_health(self._open().driver.nodes(everyone=everyone), self._clock.now_us())
+
+    def drain_nodes(self, *nodes: int | str, everyone: bool = False) -> list[int]:
+        """Ask nodes, by id or name, to finish what they run and stop, wherever they are; return whom.
+
+        They learn of it at their next beat. Raises `NotFound` for one that does not live, before any was asked.
+        """
+        driver = self._open().driver
+        living = driver.nodes()
+        chosen = [row.id for row in living] if everyone else chosen_nodes(living, nodes)
+        return [node_id for node_id in chosen if driver.drain_node(node_id)]
 
     # --- control ---------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from taskqueue.clock import Clock
@@ -15,19 +15,12 @@ from taskqueue.events import Event, Events
 from taskqueue.flow.uniqueness import derived_key, has_same_options, has_same_payload, secret_of
 from taskqueue.job import Job
 from taskqueue.registry import module_name
-from taskqueue.states import OnConflict, State
+from taskqueue.states import State
 from taskqueue.store import Store
-from taskqueue.translation import new_job, parents_of
+from taskqueue.translation import SealedJob, seal_job
 
 _MOST_TRIES = 20
 _DELAYED = State.DELAYED.code
-
-
-class _Sealed(NamedTuple):
-    row: NewJob
-    tags: tuple[str, ...]
-    rule: OnConflict
-    parents: tuple[bytes, ...]
 
 
 class Pusher:
@@ -64,7 +57,7 @@ class Pusher:
             self._tell(row)
         return [job.id for job in jobs]
 
-    def _settle(self, sealed: Sequence[_Sealed], session: Any) -> list[UUID]:
+    def _settle(self, sealed: Sequence[SealedJob], session: Any) -> list[UUID]:
         rows, tags = [each.row for each in sealed], [each.tags for each in sealed]
         rules, parents = [each.rule for each in sealed], [each.parents for each in sealed]
         if session is None:
@@ -109,7 +102,7 @@ class Pusher:
         known: Sequence[KeyRow] = self.store.driver.keys()
         return secret_of(self.store.ring, [row.key_id for row in known], self._salt)
 
-    def _seal(self, job: Job) -> _Sealed:
+    def _seal(self, job: Job) -> SealedJob:
         if type(job).__module__ == "__main__" and type(job) not in self._warned:
             self._warned.add(type(job))
             self._logger.warning(
@@ -117,9 +110,7 @@ class Pusher:
                 job.job_class,
                 module_name(type(job)),
             )
-        row, tags = new_job(job, self.store.codec, self._salt, self._clock.now_us())
-        rule = OnConflict.ERROR if row.unique_key is None else job.options.on_conflict
-        return _Sealed(row, tags, rule, parents_of(job))
+        return seal_job(job, self.store.codec, self._salt, self._clock.now_us())
 
     def _tell(self, row: NewJob, *, at_once: bool = True) -> None:
         if at_once:

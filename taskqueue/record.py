@@ -38,10 +38,23 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run has come, as its handler said: 0 to 100, and a short text."""
+
+    percent: float
+    message: str | None = None
+
+    def __str__(self) -> str:
+        """Return it as ``42.5 % (message)``."""
+        return f"{self.percent:g} %" + (f" ({self.message})" if self.message else "")
+
+
+@dataclass(frozen=True, slots=True)
 class JobRecord:
     """A job, live or finished, as it was stored when it was read.
 
-    ``payload`` and ``result`` are opened when they are asked for and raise `CannotOpen` where no key at hand fits.
+    ``payload``, ``result`` and ``progress`` are opened when they are asked for and raise `CannotOpen` where no key at
+    hand fits.
     """
 
     id: UUID
@@ -59,6 +72,8 @@ class JobRecord:
     losses: int
     delivery: Delivery
     timeout: float | None
+    memory_limit: int | None
+    force_spawn: bool
     created_at: datetime
     ready_at: datetime
     run_at: datetime | None
@@ -83,6 +98,12 @@ class JobRecord:
     def result(self) -> Any:
         """Open what the handler returned; None where it returned nothing."""
         return self._open("result")
+
+    @property
+    def progress(self) -> Progress | None:
+        """Open how far the job has come, in its last run that said so; None where none did."""
+        said = self._open("progress")
+        return Progress(said["percent"], said["message"]) if said is not None else None
 
     @property
     def error(self) -> ErrorDetails | None:
@@ -111,6 +132,8 @@ class JobRecord:
             "losses": self.losses,
             "delivery": self.delivery.value,
             "timeout": self.timeout,
+            "memory_limit": self.memory_limit,
+            "force_spawn": self.force_spawn,
             "duration": self.duration,
             "node_id": self.node_id,
             "blocked_by": self.blocked_by,

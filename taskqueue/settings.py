@@ -192,6 +192,14 @@ class DatabaseSettings:
         env=("DB_NODE_DURABILITY",),
         flag=NO_FLAG,
     )
+    reserve: int = option(
+        8 * 1024**2,
+        help="Space that nodes set aside beside an SQLite database, for what runs when its disk is full; 0 for none.",
+        unit="bytes",
+        minimum=0,
+        env=("SQLITE_RESERVE",),
+        flag=NO_FLAG,
+    )
 
     def __post_init__(self) -> None:
         """Refuse parts from which no URL can be made."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from taskqueue.clock import from_us
-from taskqueue.drivers.values import NodeRow, QueueRow, RollupRow
-from taskqueue.record import iso
+from taskqueue.drivers.values import QueueRow, RollupRow
 from taskqueue.states import State
 
 
@@ -74,20 +71,3 @@ def _performance(rows: Sequence[RollupRow], timeframe: float) -> dict[str, Any]:
         "wait_seconds_mean": sum(row.wait_us for row in rows) / completed / 1e6 if completed else None,
         "wait_seconds_most": max((row.wait_us_most for row in rows), default=0) / 1e6,
     }
-
-
-def worker_health(rows: Iterable[NodeRow], now_us: int) -> list[dict[str, Any]]:
-    """Return each living node with what it says of itself and the seconds since its last beat."""
-    return [
-        {
-            "id": row.id,
-            "name": row.name,
-            "host": row.host,
-            "pid": row.pid,
-            "state": row.state,
-            "started_at": iso(from_us(row.started_at)),
-            "seconds_since_beat": max(0.0, (now_us - row.beat_at) / 1e6),
-            **json.loads(row.info or "{}"),
-        }
-        for row in rows
-    ]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from taskqueue.clock import from_us, to_us
@@ -26,12 +26,28 @@ from taskqueue.job import Job
 from taskqueue.job_options import parse_time
 from taskqueue.payload import Codec, Purpose
 from taskqueue.record import Attempt, ErrorDetails, JobRecord
-from taskqueue.states import Delivery, Reason, State
+from taskqueue.states import Delivery, OnConflict, Reason, State
 
 _DELIVERIES = {code: delivery for delivery, code in DELIVERY_CODES.items()}
 _NO_JOB = bytes(16)
 """The nil UUID, which no job has."""
 _PENDING, _DELAYED = State.PENDING.code, State.DELAYED.code
+
+
+class SealedJob(NamedTuple):
+    """A job on its way to a driver, and what is to happen where its unique key is taken."""
+
+    row: NewJob
+    tags: tuple[str, ...]
+    rule: OnConflict
+    parents: tuple[bytes, ...]
+
+
+def seal_job(job: Job, codec: Codec, salt: bytes, now_us: int) -> SealedJob:
+    """Seal a job into all that a push hands to a driver; raises what `new_job` does."""
+    row, tags = new_job(job, codec, salt, now_us)
+    rule = OnConflict.ERROR if row.unique_key is None else job.options.on_conflict
+    return SealedJob(row, tags, rule, parents_of(job))
 
 
 def new_job(job: Job, codec: Codec, salt: bytes, now_us: int) -> tuple[NewJob, tuple[str, ...]]:
@@ -59,6 +75,8 @@ def new_job(job: Job, codec: Codec, salt: bytes, now_us: int) -> tuple[NewJob, t
         options.max_attempts,
         DELIVERY_CODES[options.delivery],
         round(timeout * 1000) if timeout is not None else None,
+        options.memory_limit,
+        int(options.force_spawn),
         options.stored_backoff(),
         PARENT_FAILURE_CODES[options.on_parent_failure],
         json.dumps(tags, ensure_ascii=False) if tags else None,
@@ -95,6 +113,8 @@ def job_record(
         losses=row.losses,
         delivery=_DELIVERIES.get(row.delivery, Delivery.AT_LEAST_ONCE),
         timeout=row.timeout_ms / 1000 if row.timeout_ms is not None else None,
+        memory_limit=row.memory_limit,
+        force_spawn=bool(row.force_spawn),
         created_at=from_us(row.created_at),
         ready_at=from_us(row.ready_at),
         run_at=_time(row.run_at),
@@ -190,7 +210,11 @@ def _error(row: AttemptRow, job_class: str, codec: Codec) -> ErrorDetails | None
 
 
 def _open_part(codec: Codec, row: JobRow, part: str) -> Any:
-    blob, purpose = (row.payload, Purpose.PAYLOAD) if part == "payload" else (row.result, Purpose.RESULT)
+    blob, purpose = {
+        "payload": (row.payload, Purpose.PAYLOAD),
+        "result": (row.result, Purpose.RESULT),
+        "progress": (row.progress, Purpose.PROGRESS),
+    }[part]
     return codec.open(blob, purpose, row.id, row.job_class) if blob is not None else None
 
 

@@ -19,7 +19,7 @@ class WorkerSettings:
 
     workers: int = option(
         1,
-        help="Worker processes.",
+        help="Worker processes of a static node.",
         minimum=1,
         maximum=MOST_WORKERS,
         env=("WORKERS",),

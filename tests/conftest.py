@@ -10,7 +10,9 @@ import pytest
 
 from tests.databases import SERVERS, Database, Server, close_all, require
 
-OUR_NAMES = frozenset({"DATABASE_URL", "ENVIRONMENT", "APP_ENV", "MAX_WORKERS", "LOG_LEVEL", "LOG_FORMAT"})
+OUR_NAMES = frozenset(
+    {"DATABASE_URL", "ENVIRONMENT", "APP_ENV", "MAX_WORKERS", "LOG_LEVEL", "LOG_FORMAT", "SQLITE_RESERVE"}
+)
 OUR_PREFIXES = ("TASKQUEUE_", "DB_", "ENCRYPTION_", "WORKER_", "SCHEDULER_", "SERVER_")
 FOR_TESTS = "TASKQUEUE_TEST_"
 """Where the servers for the tests are: the one prefix that is kept."""

@@ -21,12 +21,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = (
     "errors clock ids states backoff conversion quantities options database_url settings worker_settings configuration",
-    "job job_options record registry functions events",
+    "job job_options record registry functions events desk worker_hooks transactional",
     "payload",
     "drivers",
     "flow",
     "scheduling",
-    "doorbell store translation statistics waiting pushing handle manager async_manager",
+    "doorbell store translation statistics fleet waiting pushing handle manager async_manager",
     "node",
     "cluster",
     "monitoring",

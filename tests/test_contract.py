@@ -27,7 +27,10 @@ from taskqueue import (
     QueueManager,
     Reason,
     State,
+    WorkerContext,
     errors,
+    on_worker_start,
+    on_worker_stop,
     task,
 )
 from taskqueue.drivers.tables import metadata
@@ -35,7 +38,7 @@ from taskqueue.drivers.values import PARENT_FAILURE_CODES, BlockedBy, QueueRow
 from taskqueue.events import EVENT_NAMES
 from taskqueue.ids import new_id
 from taskqueue.job_options import JobOptions
-from taskqueue.record import Attempt, ErrorDetails
+from taskqueue.record import Attempt, ErrorDetails, Progress
 from taskqueue.states import TRANSITIONS
 from taskqueue.statistics import queue_stats, status_document
 
@@ -47,6 +50,7 @@ MANAGER = {
     "delete_job": "(self, job_id: UUID | str) -> None",
     "delete_jobs": "(self, **conditions: Any) -> int",
     "disconnect": "(self) -> None",
+    "drain_nodes": "(self, *nodes: int | str, everyone: bool = False) -> list[int]",
     "flush": "(self, queue: str | None = None) -> int",
     "from_env": "(cls, **keywords: Any) -> QueueManager",
     "get_failed_jobs": "(self, queue: str | None = None, limit: int = 100) -> list[JobRecord]",
@@ -55,7 +59,7 @@ MANAGER = {
     "get_jobs_by_state": "(self, state: State | str, queue: str | None = None, limit: int = 100) -> list[JobRecord]",
     "get_performance_metrics": "(self, timeframe: float = 3600.0) -> dict[str, Any]",
     "get_queue_stats": "(self, queue: str | None = None) -> dict[str, dict[str, Any]]",
-    "get_worker_health": "(self) -> list[dict[str, Any]]",
+    "get_worker_health": "(self, *, everyone: bool = False) -> list[dict[str, Any]]",
     "handle": "(self, job_id: UUID | str) -> JobHandle",
     "on": "(self, event: str, listener: Listener) -> None",
     "pause_queue": "(self, queue: str, note: str | None = None) -> None",
@@ -84,11 +88,14 @@ MANAGER = {
 }
 JOB = {
     "__init__": "(self, payload: Any = None, **options: Any) -> None",
-    "after": "(self, result: Any) -> None",
-    "before": "(self) -> None",
+    "after": "(self, result: Any) -> Any",
+    "before": "(self) -> Any",
+    "checkpoint": "(self, state: Any) -> Any",
     "configure": "(self, **options: Any) -> Job",
-    "handle": "(self) -> Any",
-    "on_failure": "(self, error: BaseException) -> None",
+    "handle": "(self, *_session: Any, **_nothing: Any) -> Any",
+    "on_failure": "(self, error: BaseException) -> Any",
+    "progress": "(self, percent: float, message: str | None = None) -> None",
+    "push": "(self, job: Job, **options: Any) -> Any",
 }
 HANDLE = {
     "cancel": "(self) -> bool",
@@ -98,9 +105,9 @@ HANDLE = {
 }
 PROPERTIES: dict[type, set[str]] = {
     QueueManager: {"driver", "notices"},
-    Job: {"attempt", "fencing_token", "id", "logger", "options"},
+    Job: {"attempt", "context", "fencing_token", "id", "logger", "options", "should_stop", "state"},
     JobHandle: set(),
-    JobRecord: {"error", "finished", "payload", "result"},
+    JobRecord: {"error", "finished", "payload", "progress", "result"},
 }
 
 
@@ -120,7 +127,8 @@ def methods(cls: type) -> dict[str, str]:
 def test_the_names_of_the_package_are_these() -> None:
     assert sorted(taskqueue.__all__) == [
         "AsyncJobHandle", "AsyncQueueManager", "Backoff", "Delivery", "Job", "JobHandle", "JobRecord", "OnConflict",
-        "ParentFailure", "Priority", "QueueManager", "Reason", "State", "TaskQueueError", "__version__", "task",
+        "ParentFailure", "Priority", "QueueManager", "Reason", "State", "TaskQueueError", "WorkerContext",
+        "__version__", "on_worker_start", "on_worker_stop", "task",
     ]  # fmt: skip
     assert all(getattr(taskqueue, name) is not None for name in taskqueue.__all__)
 
@@ -139,6 +147,18 @@ def test_a_manager_is_made_from_a_url_and_keywords() -> None:
 
 def test_the_methods_of_a_job_are_these() -> None:
     assert {"__init__": signature(Job.__init__), **methods(Job)} == JOB
+
+
+def test_a_worker_is_known_to_its_hooks_by_these() -> None:
+    assert str(inspect.signature(WorkerContext)).replace("'", "") == (
+        "(index: int, pid: int, concurrency: int = 1) -> None"
+    )
+    assert vars(WorkerContext(2, 77, 5)) == {"index": 2, "pid": 77, "concurrency": 5}
+    assert [signature(each) for each in (on_worker_start, on_worker_stop)] == ["(hook: H) -> H"] * 2
+
+
+def test_progress_has_these_fields() -> None:
+    assert [field.name for field in fields(Progress)] == ["percent", "message"]
 
 
 def test_the_methods_of_a_handle_are_these() -> None:
@@ -160,6 +180,7 @@ def test_the_options_of_a_job_are_these_with_these_defaults() -> None:
     assert {field.name: getattr(JobOptions(), field.name) for field in fields(JobOptions)} == {
         "queue": "default", "priority": 5, "tags": (), "category": None, "delay": None, "at": None, "run_at": None,
         "expires_in": None, "max_attempts": 3, "retry_interval": None, "backoff": None, "timeout": None,
+        "memory_limit": None, "force_spawn": False,
         "delivery": Delivery.AT_LEAST_ONCE, "unique_key": None, "on_conflict": OnConflict.ERROR,
         "dependencies": (), "on_parent_failure": ParentFailure.FAIL,
     }  # fmt: skip
@@ -243,7 +264,8 @@ def test_what_may_follow_what_is_this() -> None:
 
 EXIT_CODES = {
     1: "TaskQueueError JobError JobFailed JobLost InvalidTransition DuplicateJob CannotOpen StoreError",
-    2: "UsageError InvalidOption PayloadError PayloadTypeError PayloadTooLarge PayloadTooDeep DependencyError",
+    2: "UsageError InvalidOption PayloadError PayloadTypeError PayloadTooLarge PayloadTooDeep DependencyError "
+    "NotRunning",
     3: "NotFound JobNotFound UnknownJobClass",
     69: "DatabaseUnreachable",
     75: "DatabaseBusy StorageFull WaitTimeout",
@@ -271,6 +293,7 @@ def test_errors_have_these_exit_codes() -> None:
         (errors.PayloadTooLarge, ValueError),
         (errors.PayloadTooDeep, ValueError),
         (errors.JobNotFound, LookupError),
+        (errors.NotRunning, RuntimeError),
         (errors.WaitTimeout, TimeoutError),
     ],
 )
@@ -282,8 +305,9 @@ def test_an_error_can_be_caught_as_python_names_it(error: type[Exception], built
 
 RECORD = (
     "id", "job_class", "queue", "priority", "state", "reason", "tags", "category", "attempt", "max_attempts", "lease",
-    "crashes", "losses", "delivery", "timeout", "created_at", "ready_at", "run_at", "expires_at", "started_at",
-    "finished_at", "duration", "node_id", "blocked_by", "key_id", "attempts", "dependencies",
+    "crashes", "losses", "delivery", "timeout", "memory_limit", "force_spawn", "created_at", "ready_at", "run_at",
+    "expires_at", "started_at", "finished_at", "duration", "node_id", "blocked_by", "key_id", "attempts",
+    "dependencies",
 )  # fmt: skip
 
 
@@ -303,8 +327,9 @@ def test_the_json_form_of_a_job_is_this() -> None:
     record = JobRecord(
         id=new_id(), job_class="app.Mail", queue="mails", priority=5, state=State.FAILED, reason=Reason.ERROR,
         tags=("a",), category=None, attempt=1, max_attempts=3, lease=1, crashes=0, losses=0,
-        delivery=Delivery.AT_LEAST_ONCE, timeout=1.5, created_at=at, ready_at=at, run_at=None, expires_at=None,
-        started_at=at, finished_at=at, duration=0.25, node_id=1, blocked_by=None, key_id="k1",
+        delivery=Delivery.AT_LEAST_ONCE, timeout=1.5, memory_limit=50, force_spawn=True, created_at=at, ready_at=at,
+        run_at=None, expires_at=None, started_at=at, finished_at=at, duration=0.25, node_id=1, blocked_by=None,
+        key_id="k1",
     )  # fmt: skip
     assert json.loads(json.dumps(record.to_json())) == {
         "id": str(record.id),
@@ -321,6 +346,8 @@ def test_the_json_form_of_a_job_is_this() -> None:
         "losses": 0,
         "delivery": "at_least_once",
         "timeout": 1.5,
+        "memory_limit": 50,
+        "force_spawn": True,
         "duration": 0.25,
         "node_id": 1,
         "blocked_by": None,
@@ -364,8 +391,8 @@ def test_queue_statistics_have_this_shape() -> None:
 
 _CARRIED = (
     "id queue rank job_class state created_at ready_at run_at expires_at lease attempt max_attempts crashes losses "
-    "delivery timeout_ms backoff on_parent_failure tags category key_id unique_key batch_id node_id started_at "
-    "progress checkpoint"
+    "delivery timeout_ms memory_limit force_spawn backoff on_parent_failure tags category key_id unique_key batch_id "
+    "node_id started_at progress checkpoint"
 )
 TABLES = {
     "tq_attempts": "job_id lease attempt node_id reason started_at finished_at error_type error key_id",

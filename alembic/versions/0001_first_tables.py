@@ -55,6 +55,8 @@ def of_a_job() -> list[sa.Column]:  # type: ignore[type-arg]
         counted("losses", sa.SmallInteger),
         counted("delivery", sa.SmallInteger),
         sa.Column("timeout_ms", sa.BigInteger),
+        sa.Column("memory_limit", sa.BigInteger),
+        counted("force_spawn", sa.SmallInteger),
         sa.Column("backoff", sa.String(100)),
         counted("on_parent_failure", sa.SmallInteger),
         sa.Column("tags", sa.Text),

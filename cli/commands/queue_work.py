@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 EXAMPLES = examples(
     "worker queue:work",
     "worker queue:work emails reports --workers=4",
+    "worker queue:work --pm=dynamic --min-workers=2 --max-workers=10",
     "worker queue:work '*' --memory=100 --max-jobs=500 --timeout=1800",
     "worker queue:work --import shop.jobs --stop-when-empty",
 )
@@ -32,10 +33,14 @@ DEFAULT_QUEUE = "default"
 EVERY_QUEUE = "*"
 OPTIONS = (
     "workers",
+    "pm",
+    "min_workers",
+    "max_workers",
     "memory",
     "max_jobs",
     "timeout",
     "job_timeout",
+    "concurrency",
     "stop_when_empty",
     "max_time",
     "grace",
@@ -43,6 +48,9 @@ OPTIONS = (
     "node_name",
 )
 """The settings of workers that this release heeds."""
+
+HEEDED = {"static": ("workers",), "dynamic": ("min_workers", "max_workers"), "ondemand": ("max_workers",)}
+"""The numbers of workers by which each mode of process management goes."""
 
 _MOST_SENSIBLE = 4
 """Workers for each processor above which a warning is due."""
@@ -71,7 +79,9 @@ def queue_work(
     """
     served = _served(queues)
     settings = node_settings({"worker": worker, "general": general})
-    _warn_of_many(settings.worker.workers)
+    _refuse_idle_numbers(worker, settings.worker.pm)
+    if settings.worker.pm == "static":
+        _warn_of_many(settings.worker.workers)
     _tell_of_queues(settings, served, named=bool(queues))
 
     from taskqueue.node.supervisor import Node
@@ -88,6 +98,18 @@ def _served(queues: Sequence[str] | None) -> tuple[str, ...] | None:
             raise UsageError("'*' means every queue: give it alone, or name the queues")
         return None
     return tuple(dict.fromkeys(checked_queue(name) for name in queues))
+
+
+def _refuse_idle_numbers(given: Mapping[str, Any], mode: str) -> None:
+    """Refuse a number of workers on the command line that means nothing in this mode, rather than pass over it."""
+    for name in ("workers", "min_workers", "max_workers"):
+        if given.get(name) is not None and name not in HEEDED[mode]:
+            heeded = " and ".join(_flag(each) for each in HEEDED[mode])
+            raise UsageError(f"{_flag(name)} means nothing with --pm={mode}, which goes by {heeded}")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _warn_of_many(workers: int) -> None:

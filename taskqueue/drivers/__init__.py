@@ -71,6 +71,14 @@ def database_file(url: str) -> Path | None:
     return path_in(url)
 
 
+def settled_url(url: str) -> str:
+    """Return a URL that leads to the same database after the current folder has changed."""
+    file = database_file(url)
+    if file is None or file.is_absolute():
+        return url
+    return f"{url.partition('://')[0]}:///{file.absolute()}"
+
+
 def _unknown(scheme: str) -> str:
     # Only the scheme is repeated: the rest of a URL may hold a password.
     given = f"unknown scheme {scheme!r}{did_you_mean(scheme, _MODULES)}" if scheme else "no scheme"

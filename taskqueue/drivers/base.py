@@ -6,6 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Protocol
 
+from taskqueue.drivers.node_verbs import NodeDriver
+from taskqueue.drivers.noting import NotingDriver
+from taskqueue.drivers.receipts import Fate, HandlerTransaction
 from taskqueue.drivers.values import (
     AttemptRow,
     Capabilities,
@@ -20,12 +23,9 @@ from taskqueue.drivers.values import (
     KeyRow,
     Lanes,
     NewJob,
-    NodeIdentity,
-    NodeRow,
     Parked,
     Promotion,
     QueueRow,
-    Rescue,
     RollupRow,
     Standing,
 )
@@ -45,7 +45,7 @@ class Listener(Protocol):
         """Stop listening."""
 
 
-class Driver(ABC):
+class Driver(NotingDriver, NodeDriver, ABC):
     """Everything that taskqueue asks of a database.
 
     Each verb is one transaction: it happens as a whole or not at all, and what it returns is committed. Writes on a
@@ -176,6 +176,21 @@ class Driver(ABC):
         """
 
     @abstractmethod
+    def claim_own(self, node_id: int, queues: Sequence[str] | None, limit: int) -> list[ClaimedJob]:
+        """Claim jobs with ``force_spawn`` alone, past others that wait before them, of the first 200 of each lane."""
+
+    @abstractmethod
+    def transaction(self, seconds: float, patience: float = 30.0) -> HandlerTransaction:
+        """Lend a transaction for a handler's statements and its job's acknowledgement, which may take ``seconds``.
+
+        Where there is one writer at a time, its first statement waits up to ``patience`` seconds for the others.
+        """
+
+    @abstractmethod
+    def fate(self, job_id: bytes, lease: int) -> Fate:
+        """Find out what became of an acknowledgement in doubt, and wait for its transaction where that still lasts."""
+
+    @abstractmethod
     def promote(self, limit: int = 1000) -> Promotion:
         """Make due delayed jobs pending, the longest due first."""
 
@@ -215,45 +230,6 @@ class Driver(ABC):
     @abstractmethod
     def held(self, node_id: int) -> list[ClaimedJob]:
         """Return every job that a node holds, without payload: to be compared with what the node knows of."""
-
-    # --- nodes ----------------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def register_node(self, identity: NodeIdentity) -> int:
-        """Store a starting node as ``alive`` and return its id, which is never given again."""
-
-    @abstractmethod
-    def beat(self, node_id: int, *, state: str = "alive", info: str | None = None) -> bool:
-        """Raise the node's heartbeat sequence; False: it was declared dead and must stop its workers."""
-
-    @abstractmethod
-    def stop_node(self, node_id: int) -> None:
-        """Note a clean stop."""
-
-    @abstractmethod
-    def nodes(self, *, everyone: bool = False) -> list[NodeRow]:
-        """Return the nodes that are alive or draining, oldest first; with ``everyone`` also stopped and dead ones."""
-
-    @abstractmethod
-    def declare_dead(self, node_id: int, sequence: int) -> bool:
-        """Mark a node as dead if its sequence still is the one seen (compare-and-swap); say whether it was."""
-
-    @abstractmethod
-    def orphaned_nodes(self) -> list[int]:
-        """Return the ids that hold jobs in ``processing`` and are no living node: dead, stopped or without a row."""
-
-    @abstractmethod
-    def rescue(self, node_id: int, limit: int = 500) -> Rescue:
-        """Take jobs from a node that is dead, stopped or unknown: raise their lease and count a loss.
-
-        They become pending again with their attempt given back. A job whose start was recorded is charged a crash
-        instead, and fails with reason ``crashed`` at `CRASH_LIMIT`, an at-most-once job with reason ``lost``.
-        Counters and attempts are written along. Does nothing while the node is alive.
-        """
-
-    @abstractmethod
-    def take_turn(self, duty: str, node_id: int, every: float) -> bool:
-        """Take the next turn of a duty if the last one is ``every`` seconds old; of many callers one is told True."""
 
     # --- reading --------------------------------------------------------------------------------------------
 

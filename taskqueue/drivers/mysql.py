@@ -13,7 +13,17 @@ from sqlalchemy import URL, Connection
 from taskqueue.clock import Clock
 from taskqueue.drivers.examination import make_missing_indexes
 from taskqueue.drivers.kept import Kept
-from taskqueue.drivers.mysql_connecting import alone, engine_for, in_transaction, located, packet_limit, without_haste
+from taskqueue.drivers.mysql_connecting import (
+    COMMITS_BY_ITSELF,
+    alone,
+    begin_for_handler,
+    engine_for,
+    in_transaction,
+    located,
+    packet_limit,
+    restore,
+    without_haste,
+)
 from taskqueue.drivers.mysql_cycle import CycleWork, NotHeld, Place, walk
 from taskqueue.drivers.mysql_errors import fault, is_known_id, translated
 from taskqueue.drivers.mysql_texts import MOST_ROWS, Texts
@@ -39,6 +49,8 @@ def connect(url: str, _durability: str, clock: Clock) -> MySQLDriver:
 
 class MySQLDriver(ServerDriver):
     """The verbs on MySQL and MariaDB."""
+
+    _commits_by_itself = COMMITS_BY_ITSELF
 
     def __init__(self, url: URL, address: str, clock: Clock) -> None:
         super().__init__(engine_for(url), address, clock)
@@ -78,6 +90,12 @@ class MySQLDriver(ServerDriver):
 
     def _without_haste(self, kept: Kept) -> AbstractContextManager[None]:
         return without_haste(kept.raw)
+
+    def _begin_for_handler(self, kept: Kept, seconds: float) -> None:
+        begin_for_handler(kept.raw, seconds)
+
+    def _restore(self, kept: Kept) -> None:
+        restore(kept.raw)
 
     @contextmanager
     def migrating(self, patience: float = 60.0) -> Iterator[Connection]:

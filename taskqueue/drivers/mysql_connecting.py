@@ -16,6 +16,7 @@ import pymysql
 from pymysql.constants import SERVER_STATUS
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, func, make_url, select
 
+from taskqueue.drivers.transacting import SAVEPOINT
 from taskqueue.errors import ConfigurationError, DatabaseBusy
 
 _SECONDS_TO_CONNECT: Final = 5
@@ -30,6 +31,28 @@ that a client has gone: a statement that waits would stay there with its connect
 was told that it failed. A lock of the table and one of a row may follow on each other."""
 
 _SECONDS_TO_MIGRATE: Final = 3600
+_SECONDS_TO_SPARE: Final = 2
+"""After the end of a handler's time the node kills its worker; the server comes after that, should it be needed."""
+
+COMMITS_BY_ITSELF: Final = frozenset(
+    {
+        "ALTER",
+        "ANALYZE",
+        "CREATE",
+        "DROP",
+        "FLUSH",
+        "GRANT",
+        "LOCK",
+        "OPTIMIZE",
+        "RENAME",
+        "REPAIR",
+        "REVOKE",
+        "TRUNCATE",
+    }
+)
+"""Statements that begin so end the transaction in which they are run."""
+
+_SELF_COMMITTING = "SET SESSION autocommit = %s"
 
 _MODE = """SET SESSION sql_mode = CONCAT_WS(',', 'STRICT_TRANS_TABLES', 'ERROR_FOR_DIVISION_BY_ZERO',
  'NO_ENGINE_SUBSTITUTION', IF(FIND_IN_SET('ONLY_FULL_GROUP_BY', @@SESSION.sql_mode), 'ONLY_FULL_GROUP_BY', NULL))"""
@@ -43,7 +66,8 @@ _ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 _LONGEST = {True: "SET SESSION max_statement_time = %s", False: "SET SESSION max_execution_time = %s * 1000"}
 """How long a statement may take, by whether the server is MariaDB. The other knows such a limit for SELECT alone."""
 
-_NO_IDLE_TRANSACTIONS = "SET SESSION idle_transaction_timeout = 10"
+_SECONDS_IDLE: Final = 10
+_NO_IDLE_TRANSACTIONS = "SET SESSION idle_transaction_timeout = %s"
 """So that a client whose link was cut does not hold its locks until the server notices. MariaDB alone has it."""
 
 
@@ -125,6 +149,33 @@ def _limit(raw: Any, lock: int, statement: int) -> None:
         cursor.execute(_LONGEST[_is_mariadb(raw)], (statement,))
 
 
+def begin_for_handler(raw: Any, seconds: float) -> None:
+    """Begin a transaction for statements that are not ours, which lasts for ``seconds`` at most.
+
+    A deadlock ends the whole transaction. Without autocommit the statement after it begins a new one, and the loss is
+    noticed at the end; with it, that statement would commit by itself.
+    """
+    whole = math.ceil(seconds) + _SECONDS_TO_SPARE
+    raw.patient(whole)
+    with raw.cursor() as cursor:
+        cursor.execute(_SELF_COMMITTING, (0,))
+        cursor.execute(_LONGEST[_is_mariadb(raw)], (whole,))
+        if _is_mariadb(raw):
+            cursor.execute(_NO_IDLE_TRANSACTIONS, (whole,))
+        raw.begin()
+        cursor.execute(f"SAVEPOINT {SAVEPOINT}")
+
+
+def restore(raw: Any) -> None:
+    """Put back what was set for a handler's transaction, which is over."""
+    raw.patient(_SECONDS_TO_ANSWER)
+    with raw.cursor() as cursor:
+        cursor.execute(_SELF_COMMITTING, (1,))
+        cursor.execute(_LONGEST[_is_mariadb(raw)], (_SECONDS_FOR_A_STATEMENT,))
+        if _is_mariadb(raw):
+            cursor.execute(_NO_IDLE_TRANSACTIONS, (_SECONDS_IDLE,))
+
+
 def _is_mariadb(raw: Any) -> bool:
     return "mariadb" in str(raw.server_version).lower()
 
@@ -183,7 +234,7 @@ def _set_up(raw: Any) -> None:
         cursor.execute(_MODE)
         cursor.execute(_ISOLATION)
         if _is_mariadb(raw):
-            cursor.execute(_NO_IDLE_TRANSACTIONS)
+            cursor.execute(_NO_IDLE_TRANSACTIONS, (_SECONDS_IDLE,))
 
 
 def in_transaction(raw: Any) -> bool:

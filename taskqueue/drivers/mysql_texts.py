@@ -32,8 +32,9 @@ _NUMBERS = func.concat_ws(
     literal_column("' '"),
     jobs.c.lease + constant(1),
     jobs.c.attempt + constant(1),
-    *[jobs.c[name] for name in ("max_attempts", "crashes", "losses", "delivery", "created_at", "ready_at")],
-    *[func.coalesce(jobs.c[name], literal_column("'-'")) for name in ("timeout_ms", "expires_at")],
+    *[jobs.c[name] for name in ("max_attempts", "crashes", "losses", "delivery", "force_spawn")],
+    *[jobs.c[name] for name in ("created_at", "ready_at")],
+    *[func.coalesce(jobs.c[name], literal_column("'-'")) for name in ("timeout_ms", "memory_limit", "expires_at")],
 )
 _HEAD = (
     claiming.HEAD.with_only_columns(
@@ -99,7 +100,8 @@ def read_head(lane: Lane, rows: Iterable[Sequence[Any]]) -> list[ClaimedJob]:
     queue, rank = lane
     claimed = []
     for job_id, numbers, job_class, backoff, key_id, payload, checkpoint in rows:
-        lease, attempt, most, crashes, losses, delivery, created_at, ready_at, timeout, expires = numbers.split(" ")
+        lease, attempt, most, crashes, losses, delivery, spawn, made, ready, *limits = numbers.split(" ")
+        timeout, memory, expires = limits
         values = (
             job_id,
             int(lease),
@@ -112,9 +114,11 @@ def read_head(lane: Lane, rows: Iterable[Sequence[Any]]) -> list[ClaimedJob]:
             int(losses),
             int(delivery),
             None if timeout == "-" else int(timeout),
+            None if memory == "-" else int(memory),
+            int(spawn),
             backoff,
-            int(created_at),
-            int(ready_at),
+            int(made),
+            int(ready),
             None if expires == "-" else int(expires),
             key_id,
             payload,

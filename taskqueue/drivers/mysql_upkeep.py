@@ -37,7 +37,7 @@ _VARIABLES = text(
 )
 _ISOLATION = text("SHOW SESSION VARIABLES WHERE variable_name IN ('transaction_isolation', 'tx_isolation')")
 _CONNECTED = text("SHOW GLOBAL STATUS LIKE 'Threads_connected'")
-_ALIVE = text("SELECT count(*) FROM tq_nodes WHERE state IN ('alive', 'draining')")
+_ALIVE = text("SELECT count(*) FROM tq_nodes WHERE state IN ('alive', 'draining', 'quiet')")
 _OLD_TRANSACTION = text(
     "SELECT TIMESTAMPDIFF(SECOND, trx_started, NOW()) AS age, trx_mysql_thread_id AS thread"
     " FROM information_schema.innodb_trx WHERE trx_mysql_thread_id <> CONNECTION_ID() ORDER BY trx_started LIMIT 1"

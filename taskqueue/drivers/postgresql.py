@@ -18,7 +18,7 @@ from taskqueue.drivers.base import Listener
 from taskqueue.drivers.kept import Kept
 from taskqueue.drivers.postgresql_bulk import Bulk, is_finished_id, is_known_id
 from taskqueue.drivers.postgresql_cycle import CycleWork, note_turns, read_claim, read_completions, read_lock
-from taskqueue.drivers.postgresql_link import Link, parameters
+from taskqueue.drivers.postgresql_link import SECONDS_TO_ANSWER, Link, parameters
 from taskqueue.drivers.postgresql_listening import NOTIFY, proven_listener
 from taskqueue.drivers.postgresql_upkeep import DeadRows, examine, mend, tend
 from taskqueue.drivers.prepared import prepare
@@ -122,6 +122,12 @@ class PostgreSQLDriver(ServerDriver):
 
     def _without_haste(self, kept: Kept) -> AbstractContextManager[None]:
         return kept.raw.without_haste()  # type: ignore[no-any-return]
+
+    def _begin_for_handler(self, kept: Kept, seconds: float) -> None:
+        kept.raw.begin_for_handler(seconds)
+
+    def _restore(self, kept: Kept) -> None:
+        kept.raw.patience = SECONDS_TO_ANSWER
 
     def read(self, work: Callable[[Connection], T]) -> T:
         def attempt(kept: Kept) -> T:

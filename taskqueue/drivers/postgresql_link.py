@@ -15,6 +15,8 @@ from psycopg.pq import Format, TransactionStatus
 from psycopg.types.string import ByteaBinaryLoader
 from sqlalchemy import URL
 
+from taskqueue.drivers.transacting import SAVEPOINT
+
 RV = TypeVar("RV")
 
 LIMITS: Mapping[str, int | str] = MappingProxyType(
@@ -65,6 +67,12 @@ _LIMITED: Final = (
 _UNLIMITED: Final = "SELECT set_config('lock_timeout', '0', true), set_config('statement_timeout', '0', true)"
 _LIFT: Final = "SET lock_timeout = 0; SET statement_timeout = 0"
 _LIMIT: Final = _SESSION[_SESSION.index("SET lock_timeout") :]
+
+_PLANNED_AS_USUAL: Final = tuple(
+    f"SET LOCAL {name} TO DEFAULT" for name in ("plan_cache_mode", "enable_seqscan", "jit")
+)
+_SECONDS_TO_SPARE: Final = 2
+"""After the end of a handler's time the node kills its worker; the server comes after that, should it be needed."""
 
 _SYNC: Final = "SET {} synchronous_commit = on"
 
@@ -219,6 +227,17 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
             yield
         finally:
             self.patience, self.begin = before
+
+    def begin_for_handler(self, seconds: float) -> None:
+        """Begin a transaction for statements that are not ours: planned as the server would, and with one time for all.
+
+        The server ends it by itself when its client stands still, and its locks with it.
+        """
+        self.patience = seconds + _SECONDS_TO_SPARE
+        limit = f"{max(1, round((seconds + _SECONDS_TO_SPARE) * 1000))}ms"
+        names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+        limits = [f"SET LOCAL {name} = '{limit}'" for name in names]
+        self.execute("; ".join((*self.begin, *_PLANNED_AS_USUAL, *limits, f"SAVEPOINT {SAVEPOINT}")))
 
     @contextmanager
     def unlimited(self) -> Iterator[None]:

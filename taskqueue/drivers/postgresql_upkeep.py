@@ -80,7 +80,7 @@ _SETTINGS = text(
     " 'superuser_reserved_connections')"
 )
 _CONNECTED = text("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
-_ALIVE = text("SELECT count(*) FROM tq_nodes WHERE state IN ('alive', 'draining')")
+_ALIVE = text("SELECT count(*) FROM tq_nodes WHERE state IN ('alive', 'draining', 'quiet')")
 _NOW = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
 _VERSION = text("SELECT current_setting('server_version_num')::int, current_setting('server_version')")
 _ISOLATION = text(

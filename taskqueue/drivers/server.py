@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import Enum, auto
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -19,8 +20,10 @@ from sqlalchemy import Connection, Engine
 from taskqueue.clock import Clock
 from taskqueue.drivers.kept import Kept, KeptConnections
 from taskqueue.drivers.lanes import forget_marks, is_to_look_back, note_cycle
+from taskqueue.drivers.receipts import Setback
 from taskqueue.drivers.sql import SQLDriver
 from taskqueue.drivers.statements import doubt
+from taskqueue.drivers.transacting import Grip, Transaction
 from taskqueue.drivers.values import ClaimedJob, Completion, Cycle, Ending, Lanes, NodeIdentity, Stale
 from taskqueue.drivers.verbs import nodes
 from taskqueue.errors import DatabaseBusy, DatabaseUnreachable
@@ -50,6 +53,9 @@ class Fault(Enum):
 
 
 _OF_THE_CONNECTION: Final = frozenset({Fault.LINK, Fault.REFUSED})
+_SETBACKS: Mapping[Fault | None, Setback] = MappingProxyType(
+    {Fault.CONTENTION: Setback.RACE, Fault.LINK: Setback.LINK, Fault.REFUSED: Setback.LINK}
+)
 
 
 class CommitUnknown(Exception):
@@ -58,6 +64,9 @@ class CommitUnknown(Exception):
 
 class ServerDriver(SQLDriver):
     """The verbs on a server. A database's own driver adds how it connects, pushes, claims and acknowledges."""
+
+    _commits_by_itself: frozenset[str] = frozenset()
+    """With what words statements begin that end a transaction without saying so."""
 
     def __init__(self, engine: Engine, address: str, clock: Clock) -> None:
         super().__init__(address, clock)
@@ -92,6 +101,14 @@ class ServerDriver(SQLDriver):
     @abstractmethod
     def _without_haste(self, kept: Kept) -> AbstractContextManager[None]:
         """Let the statements of a block take as long as they need: others are given up after half a minute at most."""
+
+    @abstractmethod
+    def _begin_for_handler(self, kept: Kept, seconds: float) -> None:
+        """Begin a transaction that lasts for ``seconds`` at most, for statements that are not ours."""
+
+    @abstractmethod
+    def _restore(self, kept: Kept) -> None:
+        """Put back what was set for that transaction and outlasts it."""
 
     @abstractmethod
     def _cycle(
@@ -214,6 +231,33 @@ class ServerDriver(SQLDriver):
                 " transaction that holds on to rows of taskqueue"
             )
         return self._translated(error) or error
+
+    # --- a handler's own transaction ------------------------------------------------------------------------
+
+    def transaction(self, seconds: float, patience: float = 30.0) -> Transaction:
+        del patience  # It begins at once.
+        grip = Grip(
+            lambda kept: self._begin_for_handler(kept, seconds),
+            self._surely_commit,
+            self._undo,
+            self._restore,
+            lambda error: _SETBACKS.get(self._fault(error)),
+            self._commits_by_itself,
+        )
+        try:
+            return Transaction(self._connections, grip, self._clock)
+        except Exception as error:
+            found = self._translated(error)
+            if found is None:
+                raise
+            raise found from error
+
+    def _surely_commit(self, kept: Kept) -> bool:
+        try:
+            self.finish(kept)
+        except CommitUnknown:
+            return False
+        return True
 
     # --- nodes ----------------------------------------------------------------------------------------------
 

@@ -13,12 +13,14 @@ from sqlalchemy import Connection, Engine, select
 
 from taskqueue.clock import Clock
 from taskqueue.drivers import examination, schema
-from taskqueue.drivers.base import Driver, Listener
+from taskqueue.drivers.base import Listener
 from taskqueue.drivers.lanes import LATE_US, NotedLanes
+from taskqueue.drivers.noting import Noted
+from taskqueue.drivers.receipts import Fate
 from taskqueue.drivers.rows import attempts_by_job, job_row, queue_rows
+from taskqueue.drivers.sql_nodes import SQLNodes
 from taskqueue.drivers.statements import control as control_statements
 from taskqueue.drivers.statements import counting, doubt, reading, waiting
-from taskqueue.drivers.statements import nodes as node_statements
 from taskqueue.drivers.statements import upkeep as upkeep_statements
 from taskqueue.drivers.statements.parts import insert_into, unless_there
 from taskqueue.drivers.tables import installation, keys
@@ -33,23 +35,21 @@ from taskqueue.drivers.values import (
     Lanes,
     Level,
     NewJob,
-    NodeIdentity,
-    NodeRow,
+    Note,
     Parked,
     Promotion,
     QueueRow,
-    Rescue,
     RollupRow,
     Standing,
 )
-from taskqueue.drivers.verbs import control, depending, nodes, pushing, rescuing, upkeep
+from taskqueue.drivers.verbs import claiming, control, depending, finishing, noting, pushing, upkeep
 from taskqueue.drivers.verbs.chunks import chunks, narrowed, without_repeats
 from taskqueue.states import OnConflict, State, state_of
 
 T = TypeVar("T")
 
 
-class SQLDriver(Driver):
+class SQLDriver(SQLNodes):
     """Every verb that SQLAlchemy Core can say the same way everywhere."""
 
     engine: Engine
@@ -122,6 +122,7 @@ class SQLDriver(Driver):
 
     def _push_once(self, jobs: Sequence[NewJob], work: Callable[[Connection], list[Standing]]) -> list[Standing]:
         """Run a push, perhaps several times; what an earlier run turns out to have stored was created by this push."""
+        self.admit(jobs)
         runs = count()
 
         def run(connection: Connection) -> list[Standing]:
@@ -151,6 +152,7 @@ class SQLDriver(Driver):
         parents: Sequence[Sequence[bytes]] = (),
         rules: Sequence[OnConflict] = (),
     ) -> list[Standing]:
+        self.admit(jobs)
         connection = pushing.connection_of(session)
         if connection.engine not in self._ours:
             ours, _ = self._installation or self.installation()
@@ -170,10 +172,27 @@ class SQLDriver(Driver):
             self._lanes.remember(new)
         return True
 
+    def note(self, progress: Sequence[Note] = (), checkpoints: Sequence[Note] = ()) -> Noted:
+        return self.write(lambda connection: noting.note(connection, progress, checkpoints))
+
+    def push_held(
+        self,
+        holder: tuple[bytes, int],
+        jobs: Sequence[NewJob],
+        tags: Sequence[Sequence[str]] = (),
+        parents: Sequence[Sequence[bytes]] = (),
+        rules: Sequence[OnConflict] = (),
+    ) -> list[Standing] | None:
+        self.admit(jobs)
+        return noting.push_held(self.write, holder, (jobs, tags, parents, rules, self._clock.now_us()))
+
     # --- the way of a job -----------------------------------------------------------------------------------
 
     def lanes(self, queues: Sequence[str] | None) -> Lanes:
         return Lanes(None if queues is None else tuple(dict.fromkeys(queues)))
+
+    def fate(self, job_id: bytes, lease: int) -> Fate:
+        return self.write(lambda connection: finishing.fate(connection, job_id, lease))
 
     def promote(self, limit: int = 1000) -> Promotion:
         now = self._clock.now_us()
@@ -213,41 +232,14 @@ class SQLDriver(Driver):
     def change_mark(self) -> object:
         return None
 
+    def claim_own(self, node_id: int, queues: Sequence[str] | None, limit: int) -> list[ClaimedJob]:
+        ids = [] if self.shortage() else self.read(lambda connection: claiming.find_own(connection, queues, limit))
+        now = self._clock.now_us()
+        return self.write(lambda connection: claiming.claim(connection, node_id, ids, now)) if ids else []
+
     def held(self, node_id: int) -> list[ClaimedJob]:
-        rows = self.read(lambda connection: connection.execute(doubt.HELD_BY, {"node": node_id}).all())
-        return [ClaimedJob._make((*row, b"", None)) for row in rows]
-
-    # --- nodes ----------------------------------------------------------------------------------------------
-
-    def register_node(self, identity: NodeIdentity) -> int:
-        now = self._clock.now_us()
-        return self.write(lambda connection: nodes.register(connection, identity, now))
-
-    def beat(self, node_id: int, *, state: str = "alive", info: str | None = None) -> bool:
-        now = self._clock.now_us()
-        return self.write(lambda connection: nodes.beat(connection, node_id, state, info, now))
-
-    def stop_node(self, node_id: int) -> None:
-        now = self._clock.now_us()
-        self.write(lambda connection: nodes.stop(connection, node_id, now))
-
-    def nodes(self, *, everyone: bool = False) -> list[NodeRow]:
-        return self.read(lambda connection: nodes.listed(connection, everyone=everyone))
-
-    def declare_dead(self, node_id: int, sequence: int) -> bool:
-        now = self._clock.now_us()
-        return self.write(lambda connection: nodes.declare_dead(connection, node_id, sequence, now))
-
-    def orphaned_nodes(self) -> list[int]:
-        return self.read(lambda connection: list(connection.execute(node_statements.ORPHANED).scalars()))
-
-    def rescue(self, node_id: int, limit: int = 500) -> Rescue:
-        now = self._clock.now_us()
-        return self.write(lambda connection: rescuing.rescue(connection, node_id, limit, now))
-
-    def take_turn(self, duty: str, node_id: int, every: float) -> bool:
-        now = self._clock.now_us()
-        return self.write(lambda connection: nodes.take_turn(connection, duty, node_id, every, now))
+        found = self.read(lambda connection: connection.execute(doubt.HELD_BY, {"node": node_id}).all())
+        return [ClaimedJob._make((*row, b"", None)) for row in found]
 
     # --- reading --------------------------------------------------------------------------------------------
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import repeat
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, NullPool, create_engine, event
 
@@ -18,23 +17,22 @@ from taskqueue.drivers.lanes import in_turn
 from taskqueue.drivers.prepared import PreparedBatch, prepare
 from taskqueue.drivers.sql import SQLDriver
 from taskqueue.drivers.sqlite_binding import bindable
-from taskqueue.drivers.sqlite_errors import Translating, is_busy
+from taskqueue.drivers.sqlite_errors import Translating, is_busy, is_read_only
 from taskqueue.drivers.sqlite_files import Location, create_file, fault_of, locate
+from taskqueue.drivers.sqlite_patience import BUSY_PATIENCE, patiently
+from taskqueue.drivers.sqlite_room import Room
+from taskqueue.drivers.sqlite_transacting import Steps, handler_transaction
 from taskqueue.drivers.sqlite_upkeep import close_to_others, examine, restore_log_mode, tend
 from taskqueue.drivers.statements import claiming, control, finishing, pushing, releasing
+from taskqueue.drivers.transacting import Transaction
 from taskqueue.drivers.values import Capabilities, ClaimedJob, Completion, Cycle, Ending, Finding, Lanes, NewJob, Stale
 from taskqueue.drivers.verbs import pushing as pushing_verbs
 from taskqueue.drivers.verbs.finishing import Finisher, final_states, held
 from taskqueue.drivers.verbs.releasing import parents_among, release
 from taskqueue.drivers.verbs.tally import Tally
-from taskqueue.errors import DatabaseBusy
+from taskqueue.errors import StorageFull
 
 T = TypeVar("T")
-
-BUSY_PATIENCE: Final = 30.0
-"""Seconds that a verb waits for the lock that another process holds."""
-
-_LONGEST_PAUSE: Final = 0.003
 
 _make: Callable[[type[ClaimedJob], tuple[Any, ...]], ClaimedJob] = tuple.__new__
 """`ClaimedJob._make` without its call in Python for each job."""
@@ -59,6 +57,10 @@ class SQLiteDriver(SQLDriver):
         )
         self._location = location
         self._full = durability == "full"
+        self._room = Room(location.path, clock)
+        self._translating = Translating(location.path, self._take_note)
+        self._read_only_until = 0
+        """Connections up to this number were opened on a disk that could only be read."""
         self.engine = create_engine(
             "sqlite+pysqlite://", creator=self._open, poolclass=NullPool, isolation_level="AUTOCOMMIT"
         )
@@ -103,7 +105,22 @@ class SQLiteDriver(SQLDriver):
 
     def _use(self) -> Kept:
         """Lend a connection, to be used by ``with``. To open one reads the file, which may be locked."""
-        return self._patiently(self._connections.use)
+        return self._patiently(partial(self._connections.use, self._read_only_until))
+
+    def _take_note(self, error: BaseException, found: Exception) -> None:
+        if isinstance(found, StorageFull):
+            self._room.run_out()
+        elif is_read_only(error):
+            self._read_only_until = self._connections.newest
+
+    def keep_reserve(self, size: int) -> None:
+        self._room.keep(size)
+
+    def admit(self, jobs: Sequence[NewJob]) -> None:
+        self._room.admit(jobs)
+
+    def shortage(self) -> str | None:
+        return self._room.shortage()
 
     def close(self) -> None:
         self._connections.close()
@@ -117,22 +134,7 @@ class SQLiteDriver(SQLDriver):
 
     def _patiently(self, attempt: Callable[[], T], patience: float = BUSY_PATIENCE) -> T:
         """Return what ``attempt`` returns, once no other writer is in the way."""
-        give_up = None
-        while True:
-            try:
-                return attempt()
-            except Exception as error:
-                if not is_busy(error):
-                    raise
-                now = self._clock.monotonic()
-                give_up = now + patience if give_up is None else give_up
-                if now >= give_up:
-                    raise DatabaseBusy(
-                        f"{self._address} was locked by another process for {patience:.0f} s: look for a program that"
-                        " holds it open in a transaction, such as a database browser"
-                    ) from error
-            # Jitter is what keeps two writers from meeting again: each waits a different time, on average 1.5 ms.
-            self._clock.wait(threading.Event(), self._clock.jitter() * _LONGEST_PAUSE)
+        return patiently(attempt, self._clock, self._address, patience)
 
     def _begin(self, raw: sqlite3.Connection, patience: float = BUSY_PATIENCE) -> None:
         self._undo(raw)  # What an interrupt between two statements left open would lock everybody out for ever.
@@ -156,7 +158,7 @@ class SQLiteDriver(SQLDriver):
             raw.execute("ROLLBACK")
 
     def read(self, work: Callable[[Connection], T]) -> T:
-        with Translating(self._location.path), self._use() as kept:
+        with self._translating, self._use() as kept:
             return self._patiently(lambda: self._look(kept, work))
 
     def _look(self, kept: Kept, work: Callable[[Connection], T]) -> T:
@@ -167,7 +169,7 @@ class SQLiteDriver(SQLDriver):
 
     def write(self, work: Callable[[Connection], T], *, repeatable: bool = True) -> T:
         del repeatable  # A COMMIT here is never in doubt.
-        with Translating(self._location.path), self._transaction(BUSY_PATIENCE) as connection:
+        with self._translating, self._transaction(BUSY_PATIENCE) as connection:
             return work(connection)
 
     @contextmanager
@@ -186,7 +188,7 @@ class SQLiteDriver(SQLDriver):
 
     @contextmanager
     def migrating(self, patience: float = 60.0) -> Iterator[Connection]:
-        with Translating(self._location.path):
+        with self._translating:
             if self._location.path is not None:
                 with self._use() as kept:
                     self._patiently(lambda: kept.raw.execute("PRAGMA journal_mode = WAL").fetchone(), patience)
@@ -202,7 +204,8 @@ class SQLiteDriver(SQLDriver):
         if tags or not self._lanes.know((job.queue, job.rank)):
             self.push_many((job,), (tags,) if tags else ())
             return
-        with Translating(self._location.path), self._use() as kept:
+        self._room.admit((job,))
+        with self._translating, self._use() as kept:
             raw, sql, values = kept.raw, self._insert_job.sql, bindable(self._job_values(job))
             try:
                 raw.execute(sql, values)
@@ -216,11 +219,12 @@ class SQLiteDriver(SQLDriver):
     ) -> None:
         if not jobs:
             return
+        self._room.admit(jobs)
         if any(parents):
             self.write(lambda connection: pushing_verbs.push(connection, jobs, tags, parents))
             return
         new = self._lanes.missing(jobs)
-        with Translating(self._location.path):
+        with self._translating:
             self._on_cursor(lambda cursor: self._insert(cursor, jobs, tags, new))
         self._lanes.remember(new)
 
@@ -267,7 +271,8 @@ class SQLiteDriver(SQLDriver):
         lanes: Lanes,
         limit: int,
     ) -> Cycle:
-        with Translating(self._location.path):
+        limit = 0 if self._room.is_short else limit
+        with self._translating:
             if not completions and not endings and (limit <= 0 or not self._has_work(lanes)):
                 return Cycle()
             try:
@@ -334,6 +339,14 @@ class SQLiteDriver(SQLDriver):
             return set()
         return parents_among(connection, [*(each.id for each in completions), *(each.id for each in endings)])
 
+    def transaction(self, seconds: float, patience: float = BUSY_PATIENCE) -> Transaction:
+        del seconds  # Nobody but the worker ends it.
+        steps = Steps(partial(self._begin, patience=patience), self._commit, self._undo)
+        with self._translating:
+            return self._patiently(
+                lambda: handler_transaction(self._connections, self._clock, steps, self._location.path)
+            )
+
     def _has_work(self, lanes: Lanes) -> bool:
         with self._use() as kept:
             cursor = kept.raw.cursor()
@@ -363,7 +376,7 @@ class SQLiteDriver(SQLDriver):
 
     def record_start(self, node_id: int, job_id: bytes, lease: int) -> bool:
         values = self._start_values((job_id, lease, node_id, self._clock.now_us()))
-        with Translating(self._location.path), self._use() as kept:
+        with self._translating, self._use() as kept:
             raw = kept.raw
             self._sync(raw, full=True)
             try:
@@ -376,19 +389,19 @@ class SQLiteDriver(SQLDriver):
             raw.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
 
     def change_mark(self) -> object:
-        with Translating(self._location.path), self._use() as kept:
+        with self._translating, self._use() as kept:
             try:
                 (version,) = kept.raw.execute("PRAGMA data_version").fetchone()
             except sqlite3.OperationalError as error:
                 if not is_busy(error):
                     raise
                 (version,) = self._patiently(lambda: kept.raw.execute("PRAGMA data_version").fetchone())
-            return kept.number, version
+            return kept.number, version, self._room.is_short
 
     # --- upkeep ---------------------------------------------------------------------------------------------
 
     def tend(self, node_id: int) -> list[str]:
-        return tend(self, self._location.path, node_id)
+        return tend(self, self._location.path, self._room, node_id)
 
     def _examine(self) -> list[Finding]:
         return self.read(lambda connection: examine(connection, self._location.path, full=self._full))

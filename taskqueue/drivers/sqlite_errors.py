@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
 from sqlalchemy.exc import DBAPIError
 
 from taskqueue.drivers.sqlite_files import fault_of, not_ours, read_only
+from taskqueue.drivers.sqlite_room import is_full
 from taskqueue.drivers.verbs.pushing import duplicate
 from taskqueue.errors import DatabaseBusy, DatabaseUnreachable, SchemaError, StorageFull, StoreError
 
@@ -26,6 +29,11 @@ def is_busy(error: BaseException) -> bool:
     return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
+def is_read_only(error: BaseException) -> bool:
+    """Say whether the database could only be read; a connection that was opened so stays so."""
+    return _code(error) == sqlite3.SQLITE_READONLY
+
+
 def translated(error: BaseException, path: Path | None) -> Exception | None:
     """Return our error for one of SQLite's, or None for any other."""
     cause = error.orig if isinstance(error, DBAPIError) else error
@@ -36,7 +44,7 @@ def translated(error: BaseException, path: Path | None) -> Exception | None:
     if isinstance(cause, sqlite3.IntegrityError):
         found = duplicate(cause)
         return found if found is not cause else StoreError(f"{where} refused a value: {cause}")
-    if code == sqlite3.SQLITE_FULL:
+    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and is_full(path)):
         return StorageFull(f"no room is left for {where}; what is stored stays safe: free space on its disk")
     if code == sqlite3.SQLITE_READONLY:
         return read_only(path)
@@ -45,6 +53,8 @@ def translated(error: BaseException, path: Path | None) -> Exception | None:
     if code == sqlite3.SQLITE_NOTADB:
         return not_ours(path)
     if code == sqlite3.SQLITE_CANTOPEN:
+        if path is not None and path.exists() and not os.access(path.parent, os.W_OK):
+            return read_only(path)  # Its log cannot be made, without which not even a read is possible.
         return (fault_of(path) if path else None) or DatabaseUnreachable(f"{where} cannot be opened: {cause}")
     if code == sqlite3.SQLITE_CORRUPT:
         return StoreError(f"{where} is damaged: stop every node and restore it from a backup")
@@ -56,10 +66,12 @@ def translated(error: BaseException, path: Path | None) -> Exception | None:
 class Translating:
     """A context in which SQLite's errors become ours."""
 
-    __slots__ = ("_path",)
+    __slots__ = ("_path", "_tell")
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, tell: Callable[[BaseException, Exception], None]) -> None:
+        """Tell of each error, as it was and as it is raised."""
         self._path = path
+        self._tell = tell
 
     def __enter__(self) -> None:
         return None
@@ -70,4 +82,5 @@ class Translating:
         if error is not None:
             found = translated(error, self._path)
             if found is not None:
+                self._tell(error, found)
                 raise found from error

@@ -6,7 +6,7 @@ without. No incremental vacuum either: what a purge leaves free is filled again 
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -17,7 +17,9 @@ from sqlalchemy import Connection, text
 
 from taskqueue.drivers.examination import each_of, error, ok, size_text, warning
 from taskqueue.drivers.sql import SQLDriver
+from taskqueue.drivers.sqlite_room import LEAST_FREE, Room, space_at
 from taskqueue.drivers.values import Finding
+from taskqueue.errors import StoreError
 
 LARGE_LOG: Final = 64 * 1024**2
 """Bytes of the write-ahead log from which on it is emptied; without a reader in the way it has 4 MB."""
@@ -128,11 +130,20 @@ def _log(path: Path) -> Finding:
 
 
 def _room(path: Path) -> Finding:
-    free = shutil.disk_usage(path.parent).free
-    sentence = f"{size_text(free)} are free on the disk"
-    if free >= _LITTLE_SPACE:
+    space = space_at(path)
+    free = space.free
+    kept = space.reserve - space.missing
+    aside = f", and {size_text(kept)} set aside for the last writes" if kept else ""
+    sentence = f"{size_text(free)} are free on the disk{aside}"
+    if free >= _LITTLE_SPACE and space.left >= LEAST_FREE:
         return ok("disk", sentence)
-    fix = "make room, or purge finished jobs with `worker queue:purge`"
+    fix = "make room on it: what a purge removes leaves room in the file, not on the disk"
+    if space.missing and space.left < LEAST_FREE:
+        needed = size_text(space.missing + LEAST_FREE)
+        sentence = f"the disk is full: {size_text(free)} are free, and nothing is claimed or pushed until {needed} are"
+        return error("disk", sentence, fix)
+    if space.left < LEAST_FREE:
+        return error("disk", f"{sentence}: nothing is pushed below {size_text(LEAST_FREE)}", fix)
     return error("disk", sentence, fix) if free < _NO_SPACE else warning("disk", sentence, fix)
 
 
@@ -188,8 +199,15 @@ def restore_log_mode(connection: Connection) -> list[str]:
     return ["switched the write-ahead log on"]
 
 
-def tend(driver: SQLDriver, path: Path | None, node_id: int) -> list[str]:
-    """Empty a log that has grown large, where no reader needs it any more."""
+def tend(driver: SQLDriver, path: Path | None, room: Room, node_id: int) -> list[str]:
+    """Empty a log that has grown large, where no reader needs it any more; on a full disk a small one as well.
+
+    There the reserve is set aside again as soon as that is possible.
+    """
+    if path is not None and room.is_short:
+        with contextlib.suppress(StoreError):  # The database may have to grow for it: nothing is lost by waiting.
+            driver.read(empty_log)
+    room.restore()
     if path is None or log_size(path) < LARGE_LOG or not driver.take_turn("checkpoint", node_id, CHECKPOINT_EVERY):
         return []
     return ["wrote the log back into the database"] if driver.read(empty_log) else []

@@ -145,6 +145,8 @@ def _identity() -> list[Column[Any]]:
         Column("losses", SmallInteger, nullable=False, server_default=text("0")),
         Column("delivery", SmallInteger, nullable=False, server_default=text("0")),
         Column("timeout_ms", BigInteger),
+        Column("memory_limit", BigInteger),
+        Column("force_spawn", SmallInteger, nullable=False, server_default=text("0")),
         Column("backoff", String(100)),
         Column("on_parent_failure", SmallInteger, nullable=False, server_default=text("0")),
         Column("tags", Text),

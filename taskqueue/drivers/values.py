@@ -1,8 +1,7 @@
 """What crosses the seam to the database: sealed and plain values, and nothing else.
 
 Job ids are 16 bytes, times are microseconds since 1970 (UTC), payloads, results and errors are envelopes that no driver
-can open. `NewJob`, `ClaimedJob`, `Completion` and `Ending` are named tuples, not dataclasses, because one is made for
-every job on the hot way and handed to the database's driver as it is.
+can open. What is made for every job on the hot way is a named tuple and handed to the database's driver as it is.
 """
 
 from __future__ import annotations
@@ -19,6 +18,10 @@ DELIVERY_CODES: Mapping[Delivery, int] = {Delivery.AT_LEAST_ONCE: 0, Delivery.AT
 PARENT_FAILURE_CODES: Mapping[ParentFailure, int] = {each: code for code, each in enumerate(ParentFailure)}
 CRASH_LIMIT = 3
 """A job that has killed this many workers fails with reason ``crashed`` and is left alone."""
+CRASHED_AGAIN_DELAY = 10.0
+"""Seconds that a job waits after its second crash and later ones."""
+STRICT_AT = 2
+"""Crashes and losses from which on a job runs while no other such job does on its node."""
 
 
 class BlockedBy(IntEnum):
@@ -61,6 +64,8 @@ class NewJob(NamedTuple):
     max_attempts: int
     delivery: int
     timeout_ms: int | None
+    memory_limit: int | None
+    force_spawn: int
     backoff: str | None
     on_parent_failure: int
     tags: str | None
@@ -92,6 +97,8 @@ class ClaimedJob(NamedTuple):
     losses: int
     delivery: int
     timeout_ms: int | None
+    memory_limit: int | None
+    force_spawn: int
     backoff: str | None
     created_at: int
     ready_at: int
@@ -138,6 +145,14 @@ class Ending(NamedTuple):
     key_id: str | None = None
     blocked_by: BlockedBy = BlockedBy.NOTHING
     lost: bool = False
+
+
+class Note(NamedTuple):
+    """Something sealed that a running job leaves behind."""
+
+    id: bytes
+    lease: int
+    sealed: bytes
 
 
 class Stale(NamedTuple):
@@ -195,7 +210,7 @@ class NodeIdentity:
 
 @dataclass(frozen=True, slots=True)
 class NodeRow:
-    """A node as stored. ``state`` is ``alive``, ``draining``, ``stopped`` or ``dead``."""
+    """A node as stored. ``state`` is ``alive``, ``quiet``, ``draining``, ``stopped`` or ``dead``."""
 
     id: int
     incarnation: bytes
@@ -239,6 +254,8 @@ class JobRow:
     losses: int
     delivery: int
     timeout_ms: int | None
+    memory_limit: int | None
+    force_spawn: int
     backoff: str | None
     tags: str | None
     category: str | None
@@ -373,9 +390,8 @@ class Lanes:
     low: dict[tuple[str, int], int] = field(default_factory=dict)
     look_back_at: float = 0.0
     dear: bool = False
-    """Whether the last claim that read every lane from its beginning took much longer than others."""
+    """Whether the last claim that read every lane from its beginning took much longer than ``usual``, the others."""
     usual: float | None = None
-    """How many seconds the last cycle took that did not."""
     turn: int = 0
     served: dict[tuple[str, int], int] = field(default_factory=dict)
     """At which turn each lane was served last, where the lanes are walked by the database itself."""

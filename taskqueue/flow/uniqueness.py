@@ -27,6 +27,8 @@ _SAME_COLUMN = {
     "retry_interval": "backoff",
     "backoff": "backoff",
     "timeout": "timeout_ms",
+    "memory_limit": "memory_limit",
+    "force_spawn": "force_spawn",
     "delivery": "delivery",
 }
 """The options that are compared by what is stored of them."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import select
 import selectors
 import threading
 from collections import deque
@@ -18,27 +17,30 @@ from typing import Any
 
 from taskqueue.clock import Clock
 from taskqueue.drivers.base import Driver
-from taskqueue.drivers.values import ClaimedJob, Completion
+from taskqueue.drivers.values import ClaimedJob
 from taskqueue.errors import StoreError
-from taskqueue.node import settlement
+from taskqueue.node.burial import Undertaker
 from taskqueue.node.crew import CrewMember
 from taskqueue.node.feeding import Feeder
 from taskqueue.node.hints import Hints
+from taskqueue.node.intake import Intake
 from taskqueue.node.ledger import Ledger
 from taskqueue.node.outcome import Outcome, ending
+from taskqueue.node.overtaking import Overtaker
 from taskqueue.node.polling import Polling
 from taskqueue.node.reconciling import Reconciler
+from taskqueue.node.requests import Requests
 from taskqueue.node.slots import Slots
 from taskqueue.node.store_watch import StoreWatch
 from taskqueue.node.tally import Tally
-from taskqueue.payload import Codec, Purpose
+from taskqueue.payload import Codec
 from taskqueue.states import Reason, Verb
 
-LAST_WORDS_WITHIN = 2.0
-"""Seconds to wait for the end of a dead worker's connection; a subprocess that it left behind may keep it open."""
+TURN_AFTER = 0.5
+"""Seconds, and up to twice that, after which a job that may not run beside another one is tried again, on any node."""
+OWN_AGAIN_AFTER = 1.0
+"""Seconds after which a job is tried again, on any node, for which this one may start no worker of its own now."""
 _NOTHING_DUE = 0.05
-_completion: Callable[[type[Completion], tuple[Any, ...]], Completion] = tuple.__new__
-"""`Completion` without its constructor in Python, which costs 0.4 microseconds for each job."""
 
 _logger = logging.getLogger("taskqueue.dispatcher")
 
@@ -46,7 +48,7 @@ _logger = logging.getLogger("taskqueue.dispatcher")
 class Dispatcher:
     """Claims, feeds, acknowledges. Everything but `post`, `wake` and the events runs in its own thread.
 
-    ``driver`` serves the cycles; ``durable`` commits the starts that must be on record through a power loss.
+    ``driver`` serves the cycles; ``durable`` commits what must outlast a power loss: starts, checkpoints, pushes.
     """
 
     def __init__(
@@ -63,8 +65,6 @@ class Dispatcher:
     ) -> None:
         self._driver = driver
         self._durable = durable
-        self._codec = codec
-        self._slots = slots
         self._clock = clock
         self._tally = tally
         self.queues = tuple(queues) if queues is not None else None
@@ -74,7 +74,12 @@ class Dispatcher:
         self._polling = Polling(clock)
         self._feeder = Feeder(slots, clock, self.call_supervisor)
         self._ledger = Ledger(clock)
+        self.store = StoreWatch(clock, self._ledger.__len__)
+        self.requests = Requests(driver, durable, clock, tally, self.store, self.post, self._feeder.watch)
+        self._intake = Intake(self._feeder, self._ledger, codec, clock, tally, self.requests, self.call_supervisor)
+        self._undertaker = Undertaker(self._feeder, self._ledger, slots, codec, clock, tally)
         self._reconciler = Reconciler(driver, clock)
+        self._overtaker = Overtaker(driver, self._feeder, clock)
         self._woken, self._waker = os.pipe()
         self.attention, self._caller = os.pipe()
         """Readable when the supervisor should look around: a worker is ready, or had its last job."""
@@ -83,9 +88,9 @@ class Dispatcher:
         self._feeder.selector.register(self._woken, selectors.EVENT_READ, None)
         self.hints = Hints(self._feeder.selector)
         self._inbox: deque[Callable[[], None]] = deque()
-        self._store = StoreWatch(clock)
         self._stopping = False
         self._asleep = False
+        self._tried_at = 0.0
         self.node_id = 0
         self.claiming = threading.Event()
         """Set while new jobs may be claimed."""
@@ -120,6 +125,7 @@ class Dispatcher:
 
     def close(self) -> None:
         """Close what the thread used, after it has ended."""
+        self.requests.close()
         self.hints.close()
         self._feeder.selector.close()
         for descriptor in (self._woken, self._waker, self.attention, self._caller):
@@ -142,6 +148,26 @@ class Dispatcher:
         """Say whether a job waits for a worker that has run nothing yet."""
         return self._feeder.wants_fresh
 
+    @property
+    def waiting(self) -> int:
+        """Return how many claimed jobs wait for a worker that has room."""
+        return len(self._feeder.queue)
+
+    @property
+    def own_waiting(self) -> int:
+        """Return how many claimed jobs wait for a worker of their own."""
+        return len(self._feeder.own)
+
+    def serve_one_each(self, *, one_each: bool) -> None:
+        """Note whether each worker is for one job."""
+        self._feeder.one_each = one_each
+
+    def expect(self, openings: int, own_openings: int) -> None:
+        """Note for how many places in workers that are not there yet jobs may be claimed."""
+        if openings > self._feeder.openings:
+            self.wake()
+        self._feeder.openings, self._feeder.own_openings = openings, own_openings
+
     def call_supervisor(self) -> None:
         """Have the supervisor look around now."""
         with contextlib.suppress(BlockingIOError):
@@ -162,8 +188,10 @@ class Dispatcher:
     def bury(self, member: CrewMember) -> None:
         """Take in what a dead worker still had to say, and see to the jobs that it held."""
         if member in self._feeder.crew:
-            self._hear_last_words(member)
-            self._settle(member)
+            self._intake.hear_last_words(member)
+            self._undertaker.settle(member)
+            if not self.claiming.is_set():
+                self.hand_back()
             self._feeder.leave(member)
         member.buried = True
 
@@ -172,27 +200,39 @@ class Dispatcher:
         self._stopping = True
         self.hand_back()
         self.handed_back.set()
+        self.tell_to_stop()
+
+    def tell_to_stop(self) -> None:
+        """Wish every running job to come to an end soon."""
+        self.requests.tell_to_stop(self._feeder.crew)
 
     def hand_back(self) -> None:
         """Give back what has not begun: its attempt is not spent."""
         for member in self._feeder.crew:
             self._feeder.take_back(member)
         self._release(self._feeder.queue)
+        self._release(self._feeder.own)
         self._feeder.queue.clear()
+        self._feeder.own.clear()
 
     def drop_everything(self, done: threading.Event) -> None:
         """Forget what was claimed, and say so: another node declared this one dead and has the jobs."""
         self._feeder.queue.clear()
+        self._feeder.own.clear()
         for member in self._feeder.crew:
             member.held.clear()
             member.exclusive = False
         self._ledger.clear()
+        self.requests.progress.clear()
         done.set()
 
     # --- one turn --------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        news = self._feeder.selector.select(self._patience())
+        patience = self._patience()
+        if self.requests.has_progress:
+            patience = min(patience, self.requests.wait_for_progress())
+        news = self._feeder.selector.select(patience)
         if not news and self._asleep and not self._stirs():
             return
         for key, _ in news:
@@ -203,27 +243,34 @@ class Dispatcher:
                     self._polling.hurry()
                     self.lanes.look_back()
             elif key.data in self._feeder.crew:  # Not buried a moment ago by a message from the supervisor.
-                self._hear(key.data)
+                self._intake.hear(key.data)
         self._feeder.free_hostages()
         self._release_surplus()
         self._feed()  # First, so that workers run jobs while the cycle waits for the store.
         try:
-            if self._cycle_due():
+            due = self._cycle_due()
+            if self.requests.has_progress and self.requests.wait_for_progress(writing=due) == 0:
+                self.requests.write_progress()  # Ahead of the outcomes that came after it.
+            if due:
                 self._cycle()
                 self._feed()
-            if self._reconciler.due and self._clock.monotonic() >= self._store.back_at:
+            if self._overtaker.due and self.claiming.is_set() and self._clock.monotonic() >= self.store.back_at:
+                self._admit(self._overtaker.claim(self.node_id, self.queues))
+                self._feed()
+            if self._reconciler.due and self._clock.monotonic() >= self.store.back_at:
                 self._give_back_strays()
         except StoreError as error:
             self._lose_store(error)
         resting = not self._feeder.in_hand and not self._ledger and not self._polling.plenty
-        self._asleep = resting and self._store.answers and self._wants_jobs()
+        self._asleep = resting and self.store.answers and self._wants_jobs()
 
     def _stirs(self) -> bool:
         """Say whether there is anything to do: all that an idle node asks, 45 times a second."""
         if not self.claiming.is_set():
             return True
         try:
-            return self._polling.due(self._clock.monotonic(), self._driver)
+            self._tried_at = now = self._clock.monotonic()
+            return self._polling.due(now, self._driver)
         except StoreError as error:
             self._lose_store(error)
             return True
@@ -231,17 +278,22 @@ class Dispatcher:
     def _release_surplus(self) -> None:
         """Give back claimed jobs that no worker here can begin for a while, so that another node may have them."""
         self._release(self._feeder.surplus())
+        if self._feeder.own:
+            self._release(self._feeder.own_surplus(), OWN_AGAIN_AFTER)
 
-    def _release(self, jobs: Iterable[ClaimedJob]) -> None:
+    def _release(self, jobs: Iterable[ClaimedJob], after: float = 0.0) -> None:
         now_us = self._clock.now_us()
         for claimed in jobs:
-            self._ledger.end(ending(claimed, Outcome(Verb.RELEASE), now_us))
+            self._ledger.end(ending(claimed, Outcome(Verb.RELEASE, retry_after=after), now_us))
 
     def _feed(self) -> None:
         if self._stopping:
             return
         for member, jobs in self._feeder.feed(self._record_start):
             self._tally.started(jobs, member.pid)
+        if self._feeder.turned_away:
+            self._release(self._feeder.turned_away, TURN_AFTER * (1 + self._clock.jitter()))
+            self._feeder.turned_away.clear()
 
     def _answer_inbox(self) -> None:
         os.read(self._woken, 65_536)
@@ -256,95 +308,11 @@ class Dispatcher:
             return self._polling.patience(now)
         if self._ledger:
             due = self._ledger.due_at(working=self._feeder.in_hand > 0)
-            return max(0.0, max(due, self._store.back_at) - now)
+            return max(0.0, max(due, self.store.back_at) - now)
         if self._wants_jobs():
             patience = self._polling.patience(now) if not self._polling.plenty or self._feeder.hungry else _NOTHING_DUE
-            return max(patience, self._store.back_at - now)
+            return max(patience, self.store.back_at - now)
         return _NOTHING_DUE
-
-    def _hear(self, member: CrewMember) -> None:
-        """Take in what a worker has sent, and send on what its connection had not taken."""
-        if member.channel.backed_up:
-            member.channel.flush()
-            self._feeder.watch(member)
-        try:
-            messages = member.channel.receive()
-        except EOFError:
-            self._feeder.mute(member)  # Its process is ending; the supervisor will say how.
-            member.kill_asked_at = member.kill_asked_at or self._clock.monotonic()
-            return
-        for message in messages:
-            self._understand(member, message)
-
-    def _understand(self, member: CrewMember, message: Any) -> None:
-        if isinstance(message, tuple):
-            member.ready = True
-            self.call_supervisor()
-        else:
-            self._take_in(member, message)
-
-    def _hear_last_words(self, member: CrewMember) -> None:
-        """Take in everything that a dying worker has sent, up to the end that its death puts to its connection."""
-        self._feeder.mute(member)
-        deadline = self._clock.monotonic() + LAST_WORDS_WITHIN
-        while (left := deadline - self._clock.monotonic()) > 0:
-            select.select([member.channel], [], [], left)
-            try:
-                messages = member.channel.receive()
-            except EOFError:
-                return
-            for message in messages:
-                self._understand(member, message)
-
-    def _take_in(self, member: CrewMember, outcomes: list[tuple[Any, ...]]) -> None:
-        self._ledger.open()
-        held, completions = member.held, self._ledger.completions
-        ran: dict[str, list[int]] = {}
-        for token, finished_at, run_us, result, wire in outcomes:
-            claimed = held.pop(token, None)
-            if claimed is None:
-                continue
-            id_, lease, queue, _, job_class, *_ = claimed
-            ran.setdefault(job_class, []).append(run_us)
-            wait_us = max(0, finished_at - run_us - claimed.ready_at)
-            if wire is None:
-                completions.append(_completion(Completion, (id_, lease, queue, finished_at, run_us, wait_us, result)))
-            else:
-                self._take_in_ending(claimed, Outcome.from_wire(wire), finished_at, run_us, wait_us)
-            self._tally.ended(claimed, wire)
-        self._feeder.reported(member, ran)
-
-    def _take_in_ending(
-        self, claimed: ClaimedJob, outcome: Outcome, finished_at: int, run_us: int, wait_us: int
-    ) -> None:
-        key_id = self._codec.active_key_id
-        self._ledger.end(ending(claimed, outcome, finished_at, run_us=run_us, wait_us=wait_us, key_id=key_id))
-
-    # --- a worker has died -----------------------------------------------------------------------------------
-
-    def _settle(self, member: CrewMember) -> None:
-        """Decide about each job that a dead worker held."""
-        obituary = member.obituary or settlement.Obituary(settlement.Death.WITH_TEMPLATE)
-        unread = () if member.leaving else member.tickets.take_back()
-        fates = settlement.sort_out(member.held, unread, self._slots.glance(member.index))
-        member.held = {}
-        now_us = self._clock.now_us()
-        self._feeder.put_back(fates.unstarted.values())
-        for claimed in fates.finished:
-            self._ledger.end(settlement.of_finished(claimed, now_us))
-        if fates.running is not None:
-            self._settle_running(fates.running, fates.token, obituary, now_us)
-        if not self.claiming.is_set():
-            self.hand_back()
-
-    def _settle_running(self, claimed: ClaimedJob, token: int, obituary: settlement.Obituary, now_us: int) -> None:
-        end = settlement.of_running(claimed, obituary.death_of(token), now_us, self._clock.jitter())
-        if end.error_type is not None:
-            details = {"type": end.error_type, "message": obituary.describe(), "traceback": ""}
-            sealed = self._codec.seal(details, Purpose.ERROR, claimed.id, claimed.job_class)
-            end = end._replace(error=sealed, key_id=self._codec.active_key_id)
-            self._tally.died(claimed, end, obituary)
-        self._ledger.end(end)
 
     # --- claim and acknowledge -------------------------------------------------------------------------------
 
@@ -352,8 +320,8 @@ class Dispatcher:
         return self.claiming.is_set() and self._feeder.room() > 0
 
     def _cycle_due(self) -> bool:
-        now = self._clock.monotonic()
-        if now < self._store.back_at:
+        self._tried_at = now = self._clock.monotonic()
+        if now < self.store.back_at:
             return False
         if self._ledger and now >= self._ledger.due_at(working=self._feeder.in_hand > 0):
             return True
@@ -369,7 +337,7 @@ class Dispatcher:
         if limit:
             self._polling.before_claim(self._driver)
         cycle = self._driver.cycle(self.node_id, ledger.completions, ledger.endings, self.lanes, limit)
-        self._store.found()
+        self.store.found("dispatcher")
         ledger.clear()
         if cycle.doubtful:
             self._reconciler.doubt()
@@ -386,6 +354,7 @@ class Dispatcher:
     def _give_back_strays(self) -> None:
         """Give back what the database says that this node holds and of which the node knows nothing."""
         strays = self._reconciler.strays(self.node_id, self._feeder.known() | self._ledger.known())
+        self.store.found("dispatcher")
         self._release(strays)
         if strays:
             _logger.warning("gave back %d job(s) claimed here without an answer", len(strays))
@@ -398,10 +367,10 @@ class Dispatcher:
                 expired = Outcome(Verb.FAIL, reason=Reason.EXPIRED)
                 self._ledger.end(ending(claimed, expired, now_us)._replace(spent=False))
                 self._tally.ended(claimed, expired.to_wire())
-            elif claimed.timeout_ms is None and self._job_timeout_ms is not None:
-                self._feeder.queue.append(claimed._replace(timeout_ms=self._job_timeout_ms))
-            else:
-                self._feeder.queue.append(claimed)
+                continue
+            if claimed.timeout_ms is None and self._job_timeout_ms is not None:
+                claimed = claimed._replace(timeout_ms=self._job_timeout_ms)  # noqa: PLW2901
+            (self._feeder.own if claimed.force_spawn else self._feeder.queue).append(claimed)
 
     def _record_start(self, claimed: ClaimedJob) -> bool:
         """Put a job's start on record; False where it is not ours any more, or the store does not answer."""
@@ -417,4 +386,5 @@ class Dispatcher:
 
     def _lose_store(self, error: StoreError) -> None:
         self._reconciler.doubt()
-        self._store.lost(error)
+        self.store.hold_off()
+        self.store.lost("dispatcher", error, self._tried_at)

@@ -10,14 +10,13 @@ from taskqueue.clock import Clock
 from taskqueue.drivers.base import Driver
 from taskqueue.drivers.values import Promotion
 from taskqueue.node.dispatcher import Dispatcher
-from taskqueue.node.lease import NodeLease
+from taskqueue.node.lease import BEATS_MISSED, NodeLease
 from taskqueue.node.loops import Loop
-from taskqueue.node.rescue import Rescuer
+from taskqueue.node.rescue import LOOK_FOR_DEATHS_EVERY, Rescuer
 from taskqueue.node.upkeep import PURGE_EVERY, TEND_EVERY, Upkeep
 from taskqueue.settings import Settings
 
 PROMOTE_EVERY = 1.0
-RESCUE_EVERY = 5.0
 UNPARK_EVERY = 5.0
 LISTEN_EVERY = 2.0
 LISTEN_AGAIN_AFTER = 60.0
@@ -61,18 +60,29 @@ class Housekeeping:
         """Set when nothing is pending, processing or coming back from a crash in the queues served."""
         worker = settings.worker
         self._upkeep = Upkeep(driver, node_id, worker, clock)
+        self._heartbeat = self._loop("heartbeat", worker.heartbeat, lease.beat, probing=True)
+        spare = partial(lease.beat_if_late, BEATS_MISSED * worker.heartbeat)
         self._loops = [
-            Loop("heartbeat", worker.heartbeat, lease.beat, clock),
-            Loop("rescue", min(RESCUE_EVERY, worker.lease / 4), self._rescuer.look, clock),
-            Loop("promotion", PROMOTE_EVERY, self._promote, clock),
-            Loop("unparking", UNPARK_EVERY, self._unpark, clock),
-            Loop("purge", PURGE_EVERY, self._upkeep.purge, clock),
-            Loop("tending", TEND_EVERY, self._upkeep.tend, clock),
+            self._heartbeat,
+            self._loop("spare heartbeat", worker.heartbeat, spare),
+            self._loop("rescue", LOOK_FOR_DEATHS_EVERY, self._rescuer.tick),
+            self._loop("promotion", PROMOTE_EVERY, self._promote),
+            self._loop("unparking", UNPARK_EVERY, self._unpark),
+            self._loop("purge", PURGE_EVERY, self._upkeep.purge),
+            self._loop("tending", TEND_EVERY, self._upkeep.tend),
         ]
         if driver.capabilities.notify:
-            self._loops.append(Loop("listening", LISTEN_EVERY, self._listen, clock))
+            self._loops.append(self._loop("listening", LISTEN_EVERY, self._listen))
         if worker.stop_when_empty:
-            self._loops.append(Loop("emptiness", LOOK_FOR_EMPTY_EVERY, self._look_for_empty, clock))
+            self._loops.append(self._loop("emptiness", LOOK_FOR_EMPTY_EVERY, self._look_for_empty))
+        dispatcher.store.on_return(dispatcher.wake, *(loop.call_now for loop in self._loops))
+
+    def _loop(self, name: str, interval: float, body: Callable[[], float | None], *, probing: bool = False) -> Loop:
+        return Loop(name, interval, body, self._clock, self._dispatcher.store, probing=probing)
+
+    def beat_now(self) -> None:
+        """Beat at once, so that everybody sees in which state this node is."""
+        self._heartbeat.call_now()
 
     def start(self) -> None:
         """Begin every loop."""

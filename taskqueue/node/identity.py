@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import socket
@@ -35,7 +36,7 @@ def certainly_dead(node: NodeRow) -> bool:
     A pid alone proves nothing, since it may belong to another process by now: the time at which the process started
     has to be the same too. False where anything is unknown.
     """
-    if node.boot_id is None or node.boot_id != _boot_id() or node.pid_namespace != _pid_namespace():
+    if not is_local(node):
         return False
     if _is_gone(node.pid):
         return True
@@ -43,6 +44,17 @@ def certainly_dead(node: NodeRow) -> bool:
     return None not in (started, node.process_started) and started != node.process_started
 
 
+def is_local(node: NodeRow) -> bool:
+    """Say whether a node runs on this host, in this boot and pid namespace.
+
+    By the host's name too: virtual machines that were cloned while they ran share the id of their boot.
+    """
+    if node.boot_id is None or node.host != socket.gethostname():
+        return False
+    return node.boot_id == _boot_id() and node.pid_namespace == _pid_namespace()
+
+
+@functools.cache
 def _boot_id() -> str | None:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -50,6 +62,7 @@ def _boot_id() -> str | None:
         return None
 
 
+@functools.cache
 def _pid_namespace() -> str | None:
     try:
         return str(Path("/proc/self/ns/pid").readlink())

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from taskqueue.errors import ImportFailed
+from taskqueue.node.access import Access
 from taskqueue.node.slots import Slots
 from taskqueue.node.wire import Channel
 from taskqueue.payload import KeyRing
@@ -38,6 +39,10 @@ class Upbringing:
     ring: KeyRing | None
     log_level: str
     log_format: str
+    salt: bytes
+    """What the unique keys of jobs are digested with, which jobs push."""
+    access: Access | None = None
+    """How workers reach the database, should a job class be transactional."""
 
 
 class Nursery:
@@ -60,9 +65,12 @@ class Nursery:
             "directory": str(Path.cwd()),
             "imports": list(upbringing.imports),
             "keys": keys,
+            "salt": upbringing.salt,
             "slots": slots.number,
+            "places": slots.places,
             "log_level": upbringing.log_level,
             "log_format": upbringing.log_format,
+            "access": tuple(upbringing.access) if upbringing.access is not None else None,
         }
         self.channel.send_with(setup, [slots.descriptor])
         self.ready = False

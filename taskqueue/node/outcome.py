@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,9 @@ AT_MOST_ONCE = DELIVERY_CODES[Delivery.AT_MOST_ONCE]
 class JobTimedOut(BaseException):
     """Raised in a handler whose time is up. Not an `Exception`, so that ``except Exception`` does not swallow it."""
 
+    def __init__(self, text: str = "the job's timeout is over") -> None:
+        super().__init__(text)
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -28,9 +32,13 @@ class Outcome:
     error_type: str | None = None
     error: bytes | None = None
     blocked_by: BlockedBy = BlockedBy.NOTHING
+    settled: str = ""
+    """Where nothing is left to be written, the word for why; ``verb`` then says nothing."""
 
     def to_wire(self) -> tuple[Any, ...]:
         """Return plain values, in which an outcome that is not a completion travels from the worker."""
+        if self.settled:
+            return (self.settled,)
         reason = self.reason.value if self.reason else None
         return (self.verb.value, reason, self.retry_after, self.error_type, self.error, int(self.blocked_by))
 
@@ -46,6 +54,12 @@ class Outcome:
 COMPLETED = Outcome()
 """The outcome of a handler that returned nothing."""
 
+WRITTEN = Outcome(Verb.RELEASE, settled="written")
+"""The outcome of a transactional handler: its job's completion was committed together with what it did."""
+
+LOST = Outcome(Verb.RELEASE, settled="lost")
+"""The outcome of one whose job was held under another lease by then: what it did was rolled back."""
+
 
 def parked(blocked_by: BlockedBy) -> Outcome:
     """Return the outcome of a job that this node cannot run but another may."""
@@ -56,10 +70,12 @@ def decide(error: BaseException, cls: type[Job], claimed: ClaimedJob, jitter: fl
     """Return what follows from an exception: another attempt after a backoff, or the end. The error is sealed later.
 
     ``give_up_on`` wins over ``retry_on``; a timeout counts as an attempt whatever they say; at-most-once never retries.
+    A `CancelledError` that leaves a handler is told by nobody but what the handler awaited: an `Exception` like others.
     """
     timed_out = isinstance(error, JobTimedOut)
     reason = Reason.TIMED_OUT if timed_out else Reason.ERROR
-    wanted = timed_out or (isinstance(error, cls.retry_on) and not isinstance(error, cls.give_up_on))
+    listed = isinstance(error, cls.retry_on) or (isinstance(error, CancelledError) and Exception in cls.retry_on)
+    wanted = timed_out or (listed and not isinstance(error, cls.give_up_on))
     return retry_or_fail(claimed, reason, jitter, wanted=wanted)
 
 

@@ -12,22 +12,20 @@ import psutil
 
 from taskqueue.clock import Clock
 from taskqueue.errors import ConfigurationError, ImportFailed
-from taskqueue.node.crew import CrewMember, enlist
+from taskqueue.node.crew import ConcurrentMember, CrewMember, enlist
 from taskqueue.node.dispatcher import Dispatcher
+from taskqueue.node.hook_watch import HookWatch, LeaveWatch
+from taskqueue.node.memory_watch import MemoryWatch
 from taskqueue.node.nursery import Nursery
 from taskqueue.node.recycling import Limits
+from taskqueue.node.scaling import MOST_OWN, STATIC, Bounds, Scaling, Staff
 from taskqueue.node.settlement import Death, Obituary
 from taskqueue.node.slots import Slots
 from taskqueue.node.tally import Tally
-from taskqueue.node.worker import REPORT_NOW
+from taskqueue.node.timekeeping import Timekeeper
 
-REPORT_AFTER = 0.02
-"""Seconds for which a job may run while outcomes of earlier ones wait in its worker."""
-KILL_AFTER = 1.0
-"""Seconds that a handler has between its timeout, raised as an exception, and the end of its process."""
-START_WITHIN = 60.0
 ANSWER_WITHIN = 5.0
-"""Seconds within which the template has to tell that a worker is dead that was to be killed, or was seen to go."""
+"""Seconds within which the template has to tell that a worker is dead that was to be killed."""
 IN_RESERVE = 2.0
 """Seconds that a replacement stands by for the last jobs of a worker; where they do not come it takes over."""
 MEASURE_EVERY = 1.0
@@ -48,11 +46,14 @@ class Succession:
 
 
 class Pool:
-    """Keeps ``size`` workers alive through a template process, and tells the dispatcher of each that comes and goes."""
+    """Keeps workers alive through a template process, and tells the dispatcher of each that comes and goes.
+
+    How many is for `Scaling` to say, within ``bounds``; what is done about it is done here.
+    """
 
     def __init__(
         self,
-        size: int,
+        bounds: Bounds,
         limits: Limits,
         slots: Slots,
         clock: Clock,
@@ -60,7 +61,8 @@ class Pool:
         tally: Tally,
         make_nursery: Callable[[], Nursery],
     ) -> None:
-        self._size = size
+        self.bounds = bounds
+        self._scaling = Scaling(bounds)
         self._limits = limits
         self._slots = slots
         self._clock = clock
@@ -70,11 +72,18 @@ class Pool:
         self.nursery: Nursery | None = None
         self._members: dict[int, CrewMember] = {}
         self._replacing: dict[int, Succession] = {}
+        self._timekeeper = Timekeeper(slots, clock, self._kill, self._signal)
+        self._memory_watch = MemoryWatch(slots, clock, self._kill)
+        self._hook_watch = HookWatch(clock)
+        self._leave_watch = LeaveWatch(clock, self._kill)
+        self._said_full = False
         self._was_ready = False
         self._mourned: list[CrewMember] = []
         self._measured_at = 0.0
         self._may_spawn_at = 0.0
         self._pause = _FIRST_PAUSE
+        self._births_fail = False
+        dispatcher.serve_one_each(one_each=bounds.one_each)
         self.closing = False
 
     @property
@@ -82,13 +91,21 @@ class Pool:
         """Return the workers that are alive or being born."""
         return tuple(self._members.values())
 
+    @property
+    def healthy(self) -> bool:
+        """Say whether workers can be had: a node that has none because it needs none is well."""
+        return not self._births_fail
+
     def tend(self) -> None:
         """Do what is due: hear the template, fill up, replace, enforce timeouts. Raises what ends the node."""
         self._hear()
         if not self.closing:
             self._fill_up()
             self._replace()
-        self._enforce_timeouts()
+            self._dismiss_idle()
+        self._timekeeper.enforce(self.members)
+        self._memory_watch.enforce(self.members)
+        self._leave_watch.enforce(self.members)
         self._mistrust_template()
 
     def hold_lease_until(self, monotonic: float) -> None:
@@ -146,7 +163,7 @@ class Pool:
             return
         if self._slots.lease_is_over():
             member.stopped = True  # By the template, which watches the lease as well.
-        member.obituary = Obituary(_cause(member), code, peak_kb, member.killed_token)
+        member.obituary = Obituary(_cause(member), code, peak_kb, member.killed_tokens)
         why = member.obituary.describe()
         self._tally.worker_gone(pid, why)
         if not member.ready:
@@ -155,6 +172,8 @@ class Pool:
         else:
             self._pause = _FIRST_PAUSE
         self._bury(member)
+        if not self.closing:
+            self._hook_watch.note_death(member, code, self.members)
 
     def _bury(self, member: CrewMember) -> None:
         # Its slot is evidence until the dispatcher has read it: no other worker may write there before.
@@ -184,36 +203,82 @@ class Pool:
 
     def _slow_down(self) -> None:
         """Wait longer before the next birth each time one fails."""
+        self._births_fail = True
         self._may_spawn_at = self._clock.monotonic() + self._pause
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 
     # --- how many --------------------------------------------------------------------------------------------
 
     def _fill_up(self) -> None:
-        if self.nursery is None or not self.nursery.ready or self._clock.monotonic() < self._may_spawn_at:
-            return
-        # A retiring worker that runs its last job counts: with one worker there is never more than one job running.
-        heirs = [succession.heir for succession in self._replacing.values()]
-        places = [each for each in self.members if each not in heirs]
-        serving = sum(1 for each in places if each.index in self._replacing or each.held or not each.retiring)
-        for _ in range(self._size - serving):
-            self._spawn()
+        now = self._clock.monotonic()
+        able = self.nursery is not None and self.nursery.ready and now >= self._may_spawn_at
+        able = able and not self._slots.lease_is_over()  # Who is born then is killed at once.
+        own = [member for member in self.members if member.own]
+        unused = [member for member in own if member.fresh and not member.retiring]
+        if able:
+            for _ in range(self._scaling.births(self._staff(), now)):
+                self._spawn(single=self.bounds.one_each)
+            for _ in range(min(self._dispatcher.own_waiting - len(unused), MOST_OWN - len(own))):
+                self._spawn(single=True, own=True)
+            if not self._members or any(member.ready for member in self.members):
+                self._births_fail = False
+        openings = self._scaling.openings(self._staff()) * self._slots.places if able else 0
+        self._dispatcher.expect(openings, MOST_OWN - len(own) + len(unused) if able else 0)
 
-    def _spawn(self) -> CrewMember | None:
+    def _staff(self) -> Staff:
+        """Return how the workers stand that serve whatever comes."""
+        heirs = [succession.heir for succession in self._replacing.values()]
+        staff = [each for each in self.members if not each.own and each not in heirs]
+        if self.bounds.mode == STATIC:
+            # A retiring worker that runs its last job counts: with one worker there is never more than one job running.
+            staff = [each for each in staff if each.index in self._replacing or each.held or not each.retiring]
+        unborn = sum(1 for each in staff if not each.ready)
+        free = sum(1 for each in staff if each.serves and each.free)
+        return Staff(len(staff), unborn, free, self._dispatcher.waiting)
+
+    def _dismiss_idle(self) -> None:
+        """Send home who has had no job for a while, where fewer workers will do."""
+        if self.bounds.mode == STATIC and not any(member.own for member in self.members):
+            return
+        now = self._clock.monotonic()
+        staying = sum(1 for each in self.members if not (each.own or each.retiring or each.reserve))
+        for member in self.members:
+            if member.held or not member.ready or member.jobs_sent != member.idle_after:
+                member.idle_since, member.idle_after = now, member.jobs_sent
+            elif not (member.retiring or member.reserve or member.index in self._replacing) and self._scaling.may_leave(
+                staying, now - member.idle_since, single=member.single
+            ):
+                staying -= not member.own
+                member.retiring = True
+                self._dispatcher.post(self._dispatcher.retire, member)
+
+    def _spawn(self, *, single: bool = False, own: bool = False) -> CrewMember | None:
         if self.nursery is None:
             return None
         self._mourned = [member for member in self._mourned if not member.buried]
         taken = {*self._members, *(member.index for member in self._mourned)}
         index = next((each for each in range(self._slots.number) if each not in taken), None)
         if index is None:
+            self._say_full()
             return None
         self._slots.clear(index)
-        most = self._limits.max_jobs if self._limits.max_jobs is not None else sys.maxsize
-        member, descriptors = enlist(index, self._clock.monotonic(), most)
+        most = 1 if single else self._limits.max_jobs if self._limits.max_jobs is not None else sys.maxsize
+        member, descriptors = enlist(index, self._clock.monotonic(), most, self._slots.places)
+        member.single, member.own = single, own
         self._members[index] = member
         self._dispatcher.post(self._dispatcher.join, member)
         self.nursery.spawn(index, descriptors)
         return member
+
+    def _say_full(self) -> None:
+        """Say once that workers who do not end keep others from being started."""
+        if not self._said_full:
+            self._said_full = True
+            leaving = sum(1 for each in self.members if each.leaving)
+            _logger.error(
+                "no place is free for another worker: of %d processes %d were told to leave and have not ended",
+                len(self._members), leaving,
+            )  # fmt: skip
 
     def _replace(self) -> None:
         """Start replacements for workers over a limit; send the old ones home when the new ones are ready."""
@@ -223,7 +288,9 @@ class Pool:
         if measure:
             self._measured_at = now
         for member in self.members:
-            if member.retiring or member.reserve or not member.ready or member.index in self._replacing:
+            if member.retiring or member.reserve or member.single or not member.ready:
+                continue
+            if member.index in self._replacing:
                 continue
             memory = self._private_memory(member) if measure else None
             why = self._limits.overstepped(member, now, memory)
@@ -238,8 +305,8 @@ class Pool:
         """Make a worker that has run nothing yet available: one in reserve, or a replacement for the least busy one."""
         for succession in self._replacing.values():
             succession.at_once = True
-        if not self._replacing:
-            staying = [member for member in self.members if not member.retiring]
+        if all(self._members[index].retiring for index in self._replacing):
+            staying = [member for member in self.members if not (member.retiring or member.single)]
             tired = [member for member in staying if member.ready and not member.fresh]
             if tired and not any(member.fresh for member in staying):
                 least_busy = min(tired, key=lambda member: len(member.held))
@@ -263,6 +330,9 @@ class Pool:
                 # Noted here at once: until the dispatcher has heard, it would look as if it still had to be replaced.
                 old.retiring = True
                 self._dispatcher.post(self._dispatcher.retire, old)
+                if isinstance(heir, ConcurrentMember):
+                    heir.take_over(old)
+                    self._dispatcher.wake()
 
     def _time_has_come(self, old: CrewMember, succession: Succession) -> bool:
         waited = self._clock.monotonic() - succession.heir.spawned_at
@@ -284,24 +354,7 @@ class Pool:
         member.jobs_measured = member.jobs_sent
         return private
 
-    # --- timeouts --------------------------------------------------------------------------------------------
-
-    def _enforce_timeouts(self) -> None:
-        """Kill who ignores the end of a job's time; have outcomes sent that wait behind a long job."""
-        now = self._clock.monotonic()
-        for member in self.members:
-            glance = self._slots.glance(member.index)
-            if glance.token and glance.done > glance.reported and now - glance.started / 1e9 >= REPORT_AFTER:
-                self._signal(member, REPORT_NOW)
-            late = glance.token and glance.deadline and now - glance.deadline / 1e9 >= KILL_AFTER
-            if late and member.killed_token != glance.token:
-                member.killed_token = glance.token
-                _logger.warning("worker %d ignores the timeout of its job and is killed", member.pid)
-                self._kill(member)
-            elif not member.ready and now - member.spawned_at >= START_WITHIN and not member.stopped:
-                _logger.error("worker %d was not ready within %.0f s and is killed", member.pid, START_WITHIN)
-                member.stopped = True
-                self._kill(member)
+    # --- killing --------------------------------------------------------------------------------------------
 
     def _mistrust_template(self) -> None:
         """End a template that does not do what it is asked for: only it can kill a worker and tell of its death."""
@@ -321,6 +374,8 @@ class Pool:
 
 
 def _cause(member: CrewMember) -> Death:
-    if member.killed_token:
-        return Death.TIMED_OUT
+    if member.stands_still:
+        return Death.IN_COMPANY
+    if member.killed_tokens:
+        return Death.OVER_MEMORY if member.over_memory else Death.TIMED_OUT
     return Death.STOPPED if member.stopped else Death.BY_ITSELF

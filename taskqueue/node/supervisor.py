@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
-import select
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 from taskqueue.clock import SYSTEM_CLOCK, Clock
 from taskqueue.doorbell import Doorbell
-from taskqueue.errors import TaskQueueError
+from taskqueue.drivers import settled_url
+from taskqueue.drivers.node_verbs import ASKED_TO_DRAIN
+from taskqueue.errors import StoreError, TaskQueueError
 from taskqueue.events import Events
+from taskqueue.node.access import Access
 from taskqueue.node.dispatcher import Dispatcher
 from taskqueue.node.housekeeping import Housekeeping
 from taskqueue.node.identity import describe_node
-from taskqueue.node.lease import NodeLease
+from taskqueue.node.lease import NodeLease, check_lease, watchdog_tick
 from taskqueue.node.nursery import Nursery, Upbringing
+from taskqueue.node.orphans import reap_orphans
 from taskqueue.node.pool import Pool
+from taskqueue.node.readiness import readable
 from taskqueue.node.recycling import Limits
+from taskqueue.node.scaling import MOST_OWN, Bounds
 from taskqueue.node.signals import Signals
 from taskqueue.node.slots import Slots
 from taskqueue.node.tally import Counts, Tally
@@ -27,10 +34,13 @@ from taskqueue.node.wire import Channel
 from taskqueue.settings import Settings
 from taskqueue.store import Store, open_store
 
-BUSY_TICK, IDLE_TICK = 0.05, 0.5
+BUSY_TICK = 0.05
+BARREN_FOR = 60.0
+"""Seconds for which every birth of a worker may fail while there is none, before the node gives up."""
 LEAVE_WITHIN, GONE_WITHIN, WRITTEN_WITHIN = 2.0, 5.0, 35.0
-SPARE_SLOTS = 4
-"""Room for workers that are about to leave while their replacements stand ready."""
+SPARE_SLOTS, SPARE_SLOTS_OF_MANY = 4, 32
+"""Room for workers that are about to leave while their replacements stand ready. One that runs many jobs at a time
+leaves with the longest of them."""
 MOST_PER_CORE = 4
 EVERY_QUEUE = "*"
 
@@ -71,6 +81,7 @@ class Node:
         all are 0. Raises `ConfigurationError` for settings, keys, schema or job modules that do not fit.
         """
         with Signals() as signals:
+            check_lease(self._settings.worker.lease, self._settings.worker.heartbeat)
             store = open_store(self._settings, self._clock)
             try:
                 return self._run_with(store, signals)
@@ -81,12 +92,20 @@ class Node:
         for notice in store.notices:
             _logger.warning("%s", notice)
         worker = self._settings.worker
-        slots = Slots.create(worker.workers + SPARE_SLOTS)
+        bounds = Bounds.of(worker.pm, worker.workers, worker.min_workers, worker.max_workers)
+        spare = SPARE_SLOTS if worker.concurrency == 1 else SPARE_SLOTS_OF_MANY
+        slots = Slots.create(bounds.most + MOST_OWN + spare, worker.concurrency)
         general = self._settings.general
-        upbringing = Upbringing(worker.imports, store.ring, general.log_level, general.log_format)
+        url = settled_url(store.url)  # A job module may change the folder.
+        access = Access(url, store.identity, worker.lease, worker.heartbeat)
+        upbringing = Upbringing(worker.imports, store.ring, general.log_level, general.log_format, store.salt, access)
+        database = self._settings.database
+        cycles, starts = (store.another_driver(each, self._clock) for each in (database.node_durability, "full"))
+        for driver in (store.driver, cycles, starts):
+            driver.keep_reserve(database.reserve)
         dispatcher = Dispatcher(
-            store.another_driver(self._settings.database.node_durability, self._clock),
-            store.another_driver("full", self._clock),
+            cycles,
+            starts,
             store.codec,
             slots,
             self._clock,
@@ -95,10 +114,9 @@ class Node:
             job_timeout=worker.job_timeout,
         )
         dispatcher.hints.hang(Doorbell(store.identity))
+        dispatcher.requests.announce = store.announce
         limits = Limits(worker.max_jobs, worker.timeout, worker.memory)
-        pool = Pool(
-            worker.workers, limits, slots, self._clock, dispatcher, self._tally, lambda: Nursery(upbringing, slots)
-        )
+        pool = Pool(bounds, limits, slots, self._clock, dispatcher, self._tally, lambda: Nursery(upbringing, slots))
         running = RunningNode(self._settings, self._queues, store, dispatcher, pool, signals, self._clock, self._tally)
         try:
             return running.work(self._stop_asked)
@@ -131,9 +149,12 @@ class RunningNode:
         self._tally = tally
         self._thread = threading.Thread(target=dispatcher.run, name="taskqueue-dispatcher", daemon=True)
         self._lease: NodeLease | None = None
+        self._fertile_at = clock.monotonic()
+        self._barren = False
         self._housekeeping: Housekeeping | None = None
         self._node_id = 0
         self._killed_for_lease = False
+        self._told_to_stop = False
         self._forgotten: threading.Event | None = None
 
     def work(self, stop_asked: threading.Event) -> int:
@@ -176,16 +197,14 @@ class RunningNode:
 
     def _register(self) -> None:
         worker = self._settings.worker
-        info = {
-            "queues": list(self._queues) if self._queues is not None else [EVERY_QUEUE],
-            "workers": worker.workers,
-            "key_ids": list(self._store.codec.key_ids),
-        }
-        identity = describe_node(worker.node_name, worker.lease, info)
+        identity = describe_node(worker.node_name, worker.lease, self._standing())
         driver = self._store.driver
         self._node_id = driver.register_node(identity)
         self._dispatcher.node_id = self._node_id
-        self._lease = NodeLease(driver, self._node_id, worker.lease, self._clock, self._pool.hold_lease_until)
+        self._lease = NodeLease(
+            driver, self._node_id, worker.lease, self._clock, self._pool.hold_lease_until, self._standing_text,
+            self._store.another_driver(self._settings.database.node_durability, self._clock),
+        )  # fmt: skip
         self._killed_for_lease = False
         self._housekeeping = Housekeeping(
             self._store.driver, self._dispatcher, self._lease, self._node_id, self._settings, self._clock, self._classes
@@ -193,13 +212,33 @@ class RunningNode:
         self._housekeeping.start()
         served = ", ".join(self._queues) if self._queues is not None else "every queue"
         _logger.info(
-            "node %d (%s, pid %d) serves %s with %d worker(s) on %s",
-            self._node_id, identity.name, os.getpid(), served, worker.workers, driver.describe(),
+            "node %d (%s, pid %d) serves %s with %s on %s",
+            self._node_id, identity.name, os.getpid(), served, self._pool.bounds.describe(), driver.describe(),
         )  # fmt: skip
 
         cores = os.cpu_count() or 1
-        if worker.workers > MOST_PER_CORE * cores:
-            _logger.warning("%d workers share %d core(s): jobs that compute will take turns", worker.workers, cores)
+        if self._pool.bounds.most > MOST_PER_CORE * cores:
+            most = self._pool.bounds.most
+            _logger.warning("%d workers share %d core(s): jobs that compute will take turns", most, cores)
+
+    def _standing(self) -> dict[str, Any]:
+        """Return what the node tells of itself with each beat."""
+        worker, bounds, members = self._settings.worker, self._pool.bounds, self._pool.members
+        return {
+            "queues": list(self._queues) if self._queues is not None else [EVERY_QUEUE],
+            "pm": bounds.mode,
+            "min_workers": bounds.fewest,
+            "max_workers": bounds.most,
+            "concurrency": worker.concurrency,
+            "workers": len(members) if members else bounds.fewest if not self._node_id else 0,
+            "busy": sum(1 for member in members if member.held),
+            "in_hand": self._dispatcher.in_hand,
+            "healthy": self._pool.healthy,
+            "key_ids": list(self._store.codec.key_ids),
+        }
+
+    def _standing_text(self) -> str:
+        return json.dumps(self._standing())
 
     def _classes(self) -> tuple[str, ...]:
         nursery = self._pool.nursery
@@ -214,16 +253,30 @@ class RunningNode:
             if ends_at is not None and self._clock.monotonic() >= ends_at:
                 _logger.info("--max-time is over")
                 return
+            if self._lease is not None and self._lease.drain_asked.is_set():
+                _logger.info("asked to drain")
+                return
             if worker.stop_when_empty and self._housekeeping is not None and self._housekeeping.empty.is_set():
                 return
             self._pool.tend()
+            self._look_for_births()
             self._guard_lease()
-            self._sleep(BUSY_TICK if self._dispatcher.in_hand else min(IDLE_TICK, worker.lease / 20))
+            reap_orphans(self._pool.nursery)
+            self._sleep(BUSY_TICK if self._dispatcher.in_hand else watchdog_tick(worker.lease))
 
     def _failed(self) -> bool:
-        if self._dispatcher.failure is not None:
+        if self._dispatcher.failure is not None or self._barren:
             return True
         return self._housekeeping is not None and self._housekeeping.failure is not None
+
+    def _look_for_births(self) -> None:
+        """End a node that has no worker and cannot get one: it would beat and serve nobody, and nobody would notice."""
+        now = self._clock.monotonic()
+        if self._killed_for_lease or self._pool.healthy or any(member.ready for member in self._pool.members):
+            self._fertile_at = now
+        elif now - self._fertile_at >= BARREN_FOR and not self._barren:
+            self._barren = True
+            _logger.error("no worker could start for %.0f s: the node ends", now - self._fertile_at)
 
     def _guard_lease(self) -> None:
         """Stop claiming when a beat fails, kill the workers before the lease ends, begin anew once that is settled."""
@@ -238,30 +291,56 @@ class RunningNode:
             self._pool.stop_all()
         elif self._killed_for_lease and not any(member.stopped for member in self._pool.members):
             self._begin_anew(lease)
-        elif lease.shaky.is_set():
+        elif lease.shaky.is_set() or lease.fades or self._is_quiet(lease):  # A beat may hang and not fail.
             self._dispatcher.claiming.clear()
+            if lease.fades and not self._told_to_stop:
+                self._told_to_stop = True
+                self._dispatcher.post(self._dispatcher.tell_to_stop)
         elif not self._killed_for_lease:
             self._dispatcher.claiming.set()
+            self._told_to_stop = False
 
     def _begin_anew(self, lease: NodeLease) -> None:
-        """Take up work again: under a new node id where this one was declared dead."""
+        """Take up work again: under a new node id where this one was declared dead, unless it was asked to drain."""
         if not lease.lost.is_set():
             self._killed_for_lease = lease.must_stop
         elif self._forgotten is None:
             self._forgotten = threading.Event()
             self._dispatcher.post(self._dispatcher.drop_everything, self._forgotten)
         elif self._forgotten.is_set():  # Not before: what is claimed under the new id must not be forgotten along.
-            self._forgotten = None
+            with contextlib.suppress(StoreError):  # It went away again: this is tried anew in a moment.
+                if self._was_to_drain():
+                    lease.drain_asked.set()
+                    return
+                if self._housekeeping is not None:
+                    self._housekeeping.stop()
+                self._register()
+                self._forgotten = None
+
+    def _was_to_drain(self) -> bool:
+        """Say whether somebody had asked this node to drain before it was declared dead: it could not learn of it."""
+        rows = self._store.driver.nodes(everyone=True)
+        told = [json.loads(row.info or "{}") for row in rows if row.id == self._node_id]
+        return any(each.get(ASKED_TO_DRAIN) for each in told)
+
+    def _is_quiet(self, lease: NodeLease) -> bool:
+        """Say whether the node was asked to claim nothing for a while, and have everybody see it when that changes."""
+        quiet = self._signals.quiet
+        if quiet != (lease.state == "quiet"):
+            lease.state = "quiet" if quiet else "alive"
+            _logger.info("quiet: nothing is claimed until SIGUSR2" if quiet else "no longer quiet")
+            if quiet:
+                self._dispatcher.post(self._dispatcher.hand_back)
             if self._housekeeping is not None:
-                self._housekeeping.stop()
-            self._register()
+                self._housekeeping.beat_now()
+        return quiet
 
     def _sleep(self, seconds: float) -> None:
         """Wait for the template, a signal, or the next tick."""
         waiting: list[int | Channel] = [self._signals.reader, self._dispatcher.attention]
         if self._pool.nursery is not None:
             waiting.append(self._pool.nursery.channel)
-        select.select(waiting, [], [], seconds)
+        readable(waiting, seconds)
         self._signals.drain()
         with contextlib.suppress(BlockingIOError):
             os.read(self._dispatcher.attention, 4096)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from taskqueue.drivers.values import ClaimedJob, Ending, Stale
+from taskqueue.drivers.values import ClaimedJob, Ending, NewJob, Stale
 from taskqueue.events import Event, EventName, Events
 from taskqueue.node.settlement import Obituary
-from taskqueue.states import Reason, Verb
+from taskqueue.states import Reason, State, Verb
 
+_DELAYED = State.DELAYED.code
 _logger = logging.getLogger("taskqueue.node")
 
 
@@ -26,6 +27,7 @@ class Counts:
     crashed: int = 0
     parked: int = 0
     stale_writes: int = 0
+    pushed: int = 0
 
     def describe(self) -> str:
         """Return what is worth saying, such as ``5 completed, 1 failed``."""
@@ -36,6 +38,7 @@ class Counts:
             "crashed": self.crashed,
             "parked": self.parked,
             "stale writes dropped": self.stale_writes,
+            "pushed by jobs": self.pushed,
         }
         return ", ".join(f"{number} {name}" for name, number in named.items() if number or name == "completed")
 
@@ -83,6 +86,19 @@ class Tally:
             _logger.warning(
                 "job %s is no longer ours (lease %d): its outcome was dropped", UUID(bytes=each.id), each.lease
             )
+
+    def lost(self, run: tuple[bytes, int], what: str) -> None:
+        """Note that a running job turned out to be held by another, when it wanted this written."""
+        self.counts.stale_writes += 1
+        job_id, lease = run
+        _logger.warning("job %s is no longer ours (lease %d): its %s was dropped", UUID(bytes=job_id), lease, what)
+
+    def pushed(self, row: NewJob) -> None:
+        """Note a job that a running one has pushed."""
+        self.counts.pushed += 1
+        name: EventName = "postponed" if row.state == _DELAYED else "waiting"
+        if self._events.wanted(name):
+            self._events.emit(Event(name, UUID(bytes=row.id), row.job_class, row.queue))
 
     def worker_spawned(self, pid: int) -> None:
         """Note a new worker."""

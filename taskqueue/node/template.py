@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import select
 import signal
 import socket
 import sys
@@ -19,15 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from taskqueue.errors import TaskQueueError
+from taskqueue.node.access import Access
+from taskqueue.node.birth import adopt_orphans, die_with_parent, run_worker
 from taskqueue.node.logs import configure_logging
+from taskqueue.node.readiness import readable
 from taskqueue.node.slots import Slots
+from taskqueue.node.transacting import access_for_jobs
 from taskqueue.node.wire import Channel
-from taskqueue.node.worker import WorkerParts, adopt_orphans, die_with_parent, run_worker
+from taskqueue.node.worker import WorkerParts
 from taskqueue.payload import Codec, KeyRing, MasterKey
 from taskqueue.registry import REGISTRY, import_jobs
 
 LOOK_EVERY = 1.0
-"""Seconds between two looks at the node's lease."""
+"""Longest time between two looks at the node's lease; a look falls due at its end."""
+KILL_AGAIN_EVERY = 0.05
 
 _logger = logging.getLogger("taskqueue.template")
 
@@ -35,7 +39,9 @@ _logger = logging.getLogger("taskqueue.template")
 class Template:
     """Answers the supervisor: ``spawn`` and ``kill`` in, ``spawned`` and ``exited`` out."""
 
-    def __init__(self, channel: Channel, slots: Slots, codec: Codec) -> None:
+    def __init__(self, channel: Channel, slots: Slots, codec: Codec, salt: bytes, access: Access | None) -> None:
+        self._salt = salt
+        self._access = access
         self._channel = channel
         self._slots = slots
         self._codec = codec
@@ -50,13 +56,14 @@ class Template:
         """Serve until the supervisor is gone."""
         while True:
             waiting: list[Any] = [self._channel, self._woken]
-            readable, _, _ = select.select(waiting, [], [], LOOK_EVERY)
+            left = self._slots.lease_left()
+            ready = readable(waiting, min(LOOK_EVERY, left) if left > 0 else KILL_AGAIN_EVERY)
             if self._slots.lease_is_over():
                 self._kill_all()
-            if self._woken in readable:
+            if self._woken in ready:
                 os.read(self._woken, 4096)
             self._reap()
-            if self._channel in readable:
+            if self._channel.fileno() in ready:
                 try:
                     messages = self._channel.receive_with()
                 except EOFError:
@@ -107,7 +114,13 @@ class Template:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._channel.close()
             own = socket.socket(fileno=connection)
-            code = run_worker(WorkerParts(self._codec, self._slots.of(index), own, reader, template))
+            slot = self._slots.of(index)
+            places = self._slots.places
+            turns = self._slots.descriptor
+            parts = WorkerParts(
+                self._codec, self._salt, index, slot, own, reader, template, self._access, places, turns
+            )
+            code = run_worker(parts)
         except BaseException as error:
             _logger.error("a worker could not begin: %s", type(error).__name__)  # noqa: TRY400 - no message, no traceback
         finally:
@@ -134,21 +147,12 @@ def main(control: int, parent: int) -> int:
     die_with_parent(parent)
     adopt_orphans()
     channel = Channel(socket.socket(fileno=control))
-    setup = _receive_setup(channel)
-    configure_logging(setup["log_level"], setup["log_format"])
-    sys.path[:] = setup["path"]
     try:
-        import_jobs(setup["imports"], Path(setup["directory"]))
+        template = _set_up(channel)
     except TaskQueueError as error:
         channel.send(("failed", str(error)))
         channel.close()
         return error.exit_code
-    if threading.active_count() > 1:
-        names = ", ".join(thread.name for thread in threading.enumerate() if thread is not threading.main_thread())
-        _logger.warning("a job module started threads at import (%s); they do not exist in workers", names)
-    codec = Codec(_key_ring(setup["keys"]))
-    slots = Slots(channel.take_descriptors(1)[0], setup["slots"])
-    template = Template(channel, slots, codec)
     gc.collect()
     gc.freeze()
     channel.send(("ready", REGISTRY.names()))
@@ -157,10 +161,28 @@ def main(control: int, parent: int) -> int:
     return 0
 
 
+def _set_up(channel: Channel) -> Template:
+    """Import the job modules and return the template, which keeps of the setup only what workers need.
+
+    In a function of its own: workers are forked below `main` and inherit its frame, and no job is to find the way to
+    the database there, or the secrets of the keys, where its class has no business with them.
+    """
+    setup = _receive_setup(channel)
+    configure_logging(setup["log_level"], setup["log_format"])
+    sys.path[:] = setup["path"]
+    import_jobs(setup["imports"], Path(setup["directory"]))
+    if threading.active_count() > 1:
+        names = ", ".join(thread.name for thread in threading.enumerate() if thread is not threading.main_thread())
+        _logger.warning("a job module started threads at import (%s); they do not exist in workers", names)
+    codec = Codec(_key_ring(setup["keys"]))
+    slots = Slots(channel.take_descriptors(1)[0], setup["slots"], setup["places"])
+    return Template(channel, slots, codec, setup["salt"], access_for_jobs(setup["access"]))
+
+
 def _receive_setup(channel: Channel) -> dict[str, Any]:
     messages: list[Any] = []
     while not messages:
-        select.select([channel], [], [])
+        readable([channel])
         messages = channel.receive_with()
     setup: dict[str, Any] = messages[0]
     return setup

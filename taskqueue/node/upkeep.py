@@ -33,6 +33,7 @@ class Upkeep:
         self._clock = clock
         self._batch = batch_size(driver)
         self._stopping = threading.Event()
+        self._is_short = False
 
     def stop(self) -> None:
         """Have a purge end after the batch that runs now."""
@@ -52,6 +53,16 @@ class Upkeep:
         """Do for the database what it does not do by itself."""
         for sentence in self._driver.tend(self._node_id):
             _logger.debug("%s", sentence)
+        self._tell_of_room()
+
+    def _tell_of_room(self) -> None:
+        """Say once that the disk is full, and once that it is not any more."""
+        shortage = self._driver.shortage()
+        if shortage is not None and not self._is_short:
+            _logger.error("%s", shortage)
+        elif shortage is None and self._is_short:
+            _logger.warning("there is room on the disk again: jobs are claimed")
+        self._is_short = shortage is not None
 
     def _restore_lanes(self) -> None:
         restored = self._driver.restore_lanes()

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import ctypes
-import logging
 import os
-import select
 import signal
 import socket
-import sys
 import time
-import traceback
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
 from taskqueue.clock import SYSTEM_CLOCK
 from taskqueue.drivers.values import ClaimedJob
-from taskqueue.node import tickets
-from taskqueue.node.executor import Executor, alarm_held, install_alarm
+from taskqueue.node import hooking, tickets
+from taskqueue.node.access import Access
+from taskqueue.node.desk import WorkerReception
+from taskqueue.node.desk_awaited import AwaitedReception
+from taskqueue.node.executor import Executor, alarm_held
+from taskqueue.node.job_loop import JobLoop
+from taskqueue.node.memory_cap import CAP
 from taskqueue.node.outcome import COMPLETED, Outcome
-from taskqueue.node.post import Post
-from taskqueue.node.slots import DEADLINE, DONE, JOBS, REPORTED, STARTED, TOKEN
+from taskqueue.node.post import READY, Post
+from taskqueue.node.readiness import readable
+from taskqueue.node.slots import CEILING, DEADLINE, DONE, JOBS, REPORTED, STARTED, TOKEN
+from taskqueue.node.transacting import Transacting
 from taskqueue.node.wire import Channel
 from taskqueue.payload import Codec
 from taskqueue.registry import REGISTRY
 from taskqueue.states import Verb
+from taskqueue.worker_hooks import WorkerContext
 
 FLUSH_AFTER_NS = 2_000_000
 """A finished job's outcome waits at most 2 ms for others before it is sent."""
@@ -33,31 +36,42 @@ FLUSH_AFTER_NS = 2_000_000
 REPORT_NOW = signal.SIGURG
 """What a worker in a long job is sent while outcomes of earlier ones wait; a process without a handler ignores it."""
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
-_logger = logging.getLogger("taskqueue.worker")
-
 
 @dataclass(frozen=True, slots=True)
 class WorkerParts:
     """What the template hands to a new worker."""
 
     codec: Codec
+    salt: bytes
+    index: int
     slot: memoryview
     connection: socket.socket
     ticket_reader: int
     parent: int
+    access: Access | None = None
+    """How to reach the database, where a job class is transactional."""
+    places: int = 1
+    """How many jobs the worker runs at a time."""
+    turns: int | None = None
+    """The open file on which the node's transactional jobs take turns, where the database has one writer at a time."""
 
 
 class Worker:
     """Takes tickets, runs jobs, sends outcomes."""
 
     def __init__(self, parts: WorkerParts) -> None:
-        self._post = Post(Channel(parts.connection))
-        self._post.before_request = self._flush
+        self._post = Post(Channel(parts.connection), alarm_held)
+        self._context = WorkerContext(parts.index, os.getpid())
         self._tickets = parts.ticket_reader
         self._slot = parts.slot
-        self._executor = Executor(REGISTRY, parts.codec, SYSTEM_CLOCK)
+        self._loop = JobLoop(self._post)
+        self._executor = Executor(REGISTRY, parts.codec, SYSTEM_CLOCK, self._loop.run)
+        reception = WorkerReception(self._post, parts.codec, parts.salt, SYSTEM_CLOCK, self._context)
+        self._executor.reception = reception
+        self._executor.awaited = AwaitedReception.beside(reception)
+        if parts.access is not None:
+            transacting = Transacting(self._executor, parts.access, SYSTEM_CLOCK, self._set_deadline, parts.turns)
+            self._executor.transact = transacting.run
         self._outcomes: list[tuple[Any, ...]] = []
         self._first_outcome_ns = 0
         self._leaving = False
@@ -72,15 +86,24 @@ class Worker:
             with alarm_held():
                 self._flush()
 
+    def begin(self) -> bool:
+        """Call the start-up hooks of the job modules; say whether this worker can take jobs."""
+        return hooking.begin(self._context, self._loop.run)
+
+    def end(self) -> None:
+        """Call their shutdown hooks, and end what jobs have left on the loop."""
+        hooking.leave(self._context, self._loop.run)
+        self._loop.close()
+
     def work(self) -> None:
         """Run jobs until the node says to leave or is gone."""
-        self._post.send(("ready",))
+        self._post.send((READY,))
         try:
             while not self._leaving:
                 token = tickets.take(self._tickets)
                 if token is None:
                     self._flush()
-                    select.select([self._tickets], [], [])
+                    readable([self._tickets])
                     continue
                 self._run(token)
         except EOFError:
@@ -96,13 +119,25 @@ class Worker:
         slot[STARTED] = started
         slot[DEADLINE] = started + timeout_ms * 1_000_000 if timeout_ms is not None else 0
         slot[TOKEN] = token
-        outcome = self._executor.run(claimed)
+        outcome = self._executor.run(claimed) if claimed.memory_limit is None else self._run_capped(claimed)
         # In this order: a worker that dies in between has finished the job, and its slot says so.
         slot[DONE] = token
         slot[TOKEN] = 0
         slot[JOBS] += 1
         ended = time.monotonic_ns()
         self._report(token, wall() // 1000, (ended - started) // 1000, outcome, ended)
+
+    def _set_deadline(self, _claimed: ClaimedJob, seconds: float | None) -> None:
+        self._slot[DEADLINE] = time.monotonic_ns() + round(seconds * 1e9) if seconds is not None else 0
+
+    def _run_capped(self, claimed: ClaimedJob) -> Outcome:
+        """Run a job that has a memory limit of its own."""
+        self._slot[CEILING] = CAP.put_on(claimed.memory_limit or 0)
+        try:
+            return self._executor.run(claimed)
+        finally:
+            CAP.take_off()
+            self._slot[CEILING] = 0
 
     def _report(self, token: int, finished_at: int, run_us: int, outcome: Outcome, now: int) -> None:
         if outcome is COMPLETED or outcome.verb is Verb.COMPLETE:
@@ -131,39 +166,3 @@ class Worker:
             self._post.receive()
             if not jobs:
                 self._post.wait()
-
-
-def run_worker(parts: WorkerParts) -> int:
-    """Be a worker until it is over, and return the exit code. Called in a fresh fork, in its main thread."""
-    die_with_parent(parts.parent)
-    worker = Worker(parts)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, worker.leave)
-    signal.signal(REPORT_NOW, worker.report)
-    install_alarm()
-    try:
-        worker.work()
-    except Exception as error:
-        # Its type and place alone: its message, and those of errors before it, may hold what a payload holds.
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        name = type(error).__name__
-        _logger.error("a worker failed outside of its jobs: %s in %s:%s", name, place.name, place.lineno)  # noqa: TRY400
-        return 1
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-    return 0
-
-
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies (Linux); elsewhere the end of the ticket pipe serves."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)  # It died before we asked.
-
-
-def adopt_orphans() -> None:
-    """Become the parent of what the jobs' subprocesses leave behind (Linux), so that no zombie outlives its turn."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1)

@@ -16,6 +16,7 @@ import pytest
 
 from taskqueue.payload import generate_key
 from tests.databases import Database, Server
+from tests.node.running import until
 
 from .conftest import ROOT, Outcome, Use, Worker, command
 
@@ -272,3 +273,33 @@ def test_on_a_terminal_a_person_is_asked(
     assert asked.code == code, asked.out
     assert "queue:cancel cancels 2 jobs. Go ahead?" in asked.out
     assert worker("queue:status", "--json").document["totals"]["pending"] == left
+
+
+BLOCKING = """
+import sys, threading
+from pathlib import Path
+
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "taskqueue.node.supervisor":
+            Path("importing").touch()
+            while True:
+                threading.Event().wait(1)
+
+sys.meta_path.insert(0, Finder)
+"""
+
+
+@pytest.mark.parametrize(("words", "code"), [(["queue:work"], 0), (["queue:status"], None)], ids=["node", "others"])
+def test_a_node_that_is_told_to_stop_while_it_imports_has_nothing_to_finish(
+    use: Use, worked: Worked, tmp_path: Path, words: list[str], code: int | None
+) -> None:
+    use(worked.database, worked.key)
+    blocked = "taskqueue.node.supervisor" if code == 0 else "sqlalchemy"
+    (tmp_path / "sitecustomize.py").write_text(BLOCKING.replace("taskqueue.node.supervisor", blocked))
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    with running(*words, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as started:
+        until((tmp_path / "importing").exists, "it imports")
+        started.terminate()
+        assert started.wait(60) == (-signal.SIGTERM if code is None else code)

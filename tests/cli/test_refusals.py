@@ -30,7 +30,7 @@ REFUSALS: tuple[tuple[str, int, str], ...] = (
     ("queue:work --timeout=-1", 2, "--timeout: timeout must be"),
     ("queue:work --timeout=5 --no-timeout", 2, "not both"),
     ("queue:work --max-jobs=0", 2, "--max-jobs: max_jobs must be"),
-    ("queue:work --wrkers=2", 2, "there is no option --wrkers; did you mean --workers?"),
+    ("queue:work --wrkers=2", 2, "there is no option --wrkers; did you mean --workers"),
     ("queue:work --encryption-key=x", 2, "use ENCRYPTION_KEY or a key file"),
     ("queue:work --encryption-key x", 2, "use ENCRYPTION_KEY or a key file"),
     ("queue:status --database x", 2, "use DATABASE_URL"),

@@ -39,8 +39,8 @@ def push(driver: Driver, chance: random.Random, wanted: int) -> None:
 
 def job(chance: random.Random) -> NewJob:
     now, policy = time.time_ns() // 1000, chance.choice([0, 0, 1, 2, 2, 2, 3])
-    due = (0, now, now, None, None)
-    return NewJob(new_id().bytes, "q", 0, "app.Work", *due, 3, 0, None, None, policy, None, None, "k", None, b"")
+    due, limits = (0, now, now, None, None), (None, None, 0)
+    return NewJob(new_id().bytes, "q", 0, "app.Work", *due, 3, 0, *limits, None, policy, None, None, "k", None, b"")
 
 
 def finish(driver: Driver, chance: random.Random) -> None:

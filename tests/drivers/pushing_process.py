@@ -13,9 +13,11 @@ from taskqueue.drivers.values import NewJob
 def main(url: str) -> None:
     driver = open_driver(url)
     while True:
-        job_id, now = uuid4().bytes, time.time_ns() // 1000
+        job_id, now, limits = uuid4().bytes, time.time_ns() // 1000, (None, None, 0)
         driver.push(
-            NewJob(job_id, "q", 0, "app.Work", 0, now, now, None, None, 3, 0, None, None, 0, None, None, "k", None, b"")
+            NewJob(
+                job_id, "q", 0, "app.Work", 0, now, now, None, None, 3, 0, *limits, None, 0, None, None, "k", None, b""
+            )
         )
         sys.stdout.write(job_id.hex() + "\n")
         sys.stdout.flush()

@@ -9,7 +9,7 @@ from tests.drivers.world import World
 
 
 def test_a_claim_hands_over_all_that_a_run_needs(world: World, node: int) -> None:
-    job = world.job(timeout_ms=5, backoff="x", expires_at=2**60, delivery=1, rank=-2)
+    job = world.job(timeout_ms=5, memory_limit=2**40, force_spawn=1, backoff="x", expires_at=2**60, delivery=1, rank=-2)
     world.driver.push(job)
 
     claimed = world.claim_one(node)

@@ -12,7 +12,14 @@ import pytest
 from sqlalchemy import func, select
 
 from taskqueue.drivers.tables import dependencies
-from taskqueue.drivers.values import CRASH_LIMIT, PARENT_FAILURE_CODES, BlockedBy, JobFilter, NewJob
+from taskqueue.drivers.values import (
+    CRASH_LIMIT,
+    CRASHED_AGAIN_DELAY,
+    PARENT_FAILURE_CODES,
+    BlockedBy,
+    JobFilter,
+    NewJob,
+)
 from taskqueue.errors import DependencyError
 from taskqueue.ids import new_id
 from taskqueue.states import ParentFailure, Reason, State, Verb
@@ -231,6 +238,8 @@ def crash(world: World, job_id: bytes) -> None:
         world.driver.record_start(node, job.id, job.lease)
         world.kill(node)
         world.driver.rescue(node)
+        world.clock.advance(CRASHED_AGAIN_DELAY)
+        world.driver.promote()
 
 
 @pytest.mark.parametrize("end", ENDS)

@@ -19,7 +19,8 @@ from taskqueue.drivers.values import ClaimedJob, Lanes
 
 
 def claimed(queue: str, ready_at: int) -> ClaimedJob:
-    return ClaimedJob(b"", 1, queue, 0, "app.Work", 1, 3, 0, 0, 0, None, None, 0, ready_at, None, "k1", b"", None)
+    limits = (None, None, 0)
+    return ClaimedJob(b"", 1, queue, 0, "app.Work", 1, 3, 0, 0, 0, *limits, None, 0, ready_at, None, "k1", b"", None)
 
 
 def test_lanes_of_equal_rank_take_turns_and_ranks_keep_their_order() -> None:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from taskqueue.drivers.node_verbs import ASKED_TO_DRAIN
 from taskqueue.drivers.values import Rescue
 from taskqueue.states import Reason, State, Verb
 from tests.drivers.world import World
@@ -115,7 +118,7 @@ def test_jobs_of_a_node_without_a_row_are_orphans(world: World) -> None:
     assert world.driver.rescue(4711) == Rescue(pending=1)
 
 
-@pytest.mark.parametrize("state", ["alive", "draining"])
+@pytest.mark.parametrize("state", ["alive", "quiet", "draining"])
 def test_a_living_node_is_never_robbed(world: World, node: int, state: str) -> None:
     job_id = world.push()
     world.claim(node)
@@ -200,6 +203,8 @@ def test_the_third_crash_fails_the_job(world: World) -> None:
         world.driver.record_start(node, job_id, claimed.lease)
         world.kill(node)
         world.driver.rescue(node)
+        world.clock.advance(10)
+        world.driver.promote()
 
     row = world.row(job_id)
     assert (row.state, row.reason, row.crashes) == (State.FAILED, Reason.CRASHED, 3)
@@ -279,3 +284,61 @@ def test_a_clock_set_back_does_not_stop_a_duty(world: World) -> None:
     world.clock.us -= 86_400_000_000
 
     assert world.driver.take_turn("vacuum", 1, 60.0)
+
+
+# --- asked to drain ----------------------------------------------------------------------------------------------
+
+
+def test_a_node_that_was_asked_to_drain_learns_of_it_at_its_next_beat(world: World, node: int) -> None:
+    assert world.driver.beat(node) == "alive"
+    assert world.driver.drain_node(node)
+    (row,) = world.driver.nodes()
+    assert (row.state, row.sequence) == ("draining", 1)
+
+    assert world.driver.beat(node, info='{"busy": 1}') == "draining"
+
+    (row,) = world.driver.nodes()
+    assert (row.state, row.sequence, row.info) == ("draining", 2, '{"busy": 1}')
+    assert row.beat_at == world.clock.now_us()
+
+
+def test_nothing_but_its_end_leads_a_node_away_from_draining(world: World, node: int) -> None:
+    world.driver.drain_node(node)
+
+    assert [world.driver.beat(node, state=state) for state in ("alive", "quiet", "draining")] == ["draining"] * 3
+    world.driver.stop_node(node)
+    assert [row.state for row in world.driver.nodes(everyone=True)] == ["stopped"]
+
+
+def test_asking_twice_is_asking_once(world: World, node: int) -> None:
+    assert world.driver.drain_node(node)
+    assert world.driver.drain_node(node)
+    assert world.driver.beat(node) == "draining"
+
+
+def test_a_node_that_has_ended_cannot_be_asked(world: World, node: int) -> None:
+    world.driver.stop_node(node)
+
+    assert not world.driver.drain_node(node)
+    assert not world.driver.drain_node(world.dead_node())
+    assert not world.driver.drain_node(987)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_of_a_node_that_was_declared_dead_it_stays_known_whether_it_was_to_drain(
+    world: World, node: int, *, asked: bool
+) -> None:
+    world.driver.beat(node, info='{"busy": 1}')
+    if asked:
+        world.driver.drain_node(node)
+    assert world.driver.declare_dead(node, 1)
+    (row,) = (each for each in world.driver.nodes(everyone=True) if each.id == node)
+    assert json.loads(row.info) == {"busy": 1, **({ASKED_TO_DRAIN: True} if asked else {})}
+
+
+def test_the_jobs_of_a_node_that_drains_are_its_own(world: World, node: int) -> None:
+    world.in_state(State.PROCESSING, node)
+    world.driver.drain_node(node)
+
+    assert world.driver.orphaned_nodes() == []
+    assert world.driver.rescue(node).total == 0

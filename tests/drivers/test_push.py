@@ -23,6 +23,8 @@ def test_every_value_that_is_pushed_comes_back(world: World) -> None:
         max_attempts=9,
         delivery=1,
         timeout_ms=2**40,
+        memory_limit=2**50,
+        force_spawn=1,
         backoff="1.0 2.0 3.0 0.1",
         tags='["a"]',
         category="c",

@@ -22,7 +22,7 @@ def main(url: str, pushers: int) -> None:
     def push(_: int) -> str:
         job_id, now = uuid4().bytes, time.time_ns() // 1000
         job = NewJob(
-            job_id, "q", 0, "app.Work", 0, now, now, None, None, 3, 0, None, None, 0, None, None, "k", KEY, b""
+            job_id, "q", 0, "app.Work", 0, now, now, None, None, 3, 0, None, None, 0, None, 0, None, None, "k", KEY, b""
         )
         together.wait()
         stands = driver.push_unique(job)

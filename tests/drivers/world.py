@@ -82,6 +82,8 @@ class World:
             "max_attempts": 3,
             "delivery": 0,
             "timeout_ms": None,
+            "memory_limit": None,
+            "force_spawn": 0,
             "backoff": None,
             "on_parent_failure": 0,
             "tags": None,

@@ -15,7 +15,7 @@ from taskqueue.clock import from_us
 from taskqueue.drivers.values import DELIVERY_CODES, ClaimedJob
 from taskqueue.ids import new_id
 from taskqueue.node.crew import CrewMember, enlist
-from taskqueue.node.slots import Glance
+from taskqueue.node.slots import Glance, Running
 from taskqueue.node.wire import Channel
 from taskqueue.states import Delivery
 
@@ -68,6 +68,8 @@ def claimed_job(**changes: Any) -> ClaimedJob:
         losses=0,
         delivery=DELIVERY_CODES[Delivery.AT_LEAST_ONCE],
         timeout_ms=None,
+        memory_limit=None,
+        force_spawn=0,
         backoff=None,
         created_at=NOW_US,
         ready_at=NOW_US,
@@ -79,9 +81,9 @@ def claimed_job(**changes: Any) -> ClaimedJob:
     return job._replace(**changes)
 
 
-def glance(*, token: int = 0, done: int = 0, started: int = 0, deadline: int = 0, jobs: int = 0) -> Glance:
-    """Return what a slot says."""
-    return Glance(token, started, deadline, done, jobs)
+def glance(*running: int, done: int = 0) -> Glance:
+    """Return what a slot says: the tokens that run, and the last one that is done with or, of several, has begun."""
+    return Glance(tuple(Running(token, 0, 0) for token in running), done)
 
 
 @dataclass
@@ -94,9 +96,11 @@ class Enlisted:
 
 
 @contextmanager
-def enlisted(index: int = 0, *, now: float = 0.0, max_jobs: int = 1000, ready: bool = True) -> Iterator[Enlisted]:
+def enlisted(
+    index: int = 0, *, now: float = 0.0, max_jobs: int = 1000, ready: bool = True, places: int = 1
+) -> Iterator[Enlisted]:
     """Enlist a crew member; the test plays its process."""
-    member, (connection, tickets) = enlist(index, now, max_jobs)
+    member, (connection, tickets) = enlist(index, now, max_jobs, places)
     member.ready = ready
     channel = Channel(socket.socket(fileno=connection))
     try:

@@ -85,6 +85,17 @@ class Killer(Job):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Deaf(Job):
+    """Closes every file that its worker has open, as a program does that becomes a daemon, and goes on."""
+
+    name = "Deaf"
+
+    def handle(self) -> None:
+        note(self)
+        os.closerange(3, 256)
+        time.sleep(600)
+
+
 class Exits(Job):
     """Leaves by another door than the one for jobs."""
 
@@ -131,3 +142,15 @@ class Hungry(Job):
     def handle(self) -> None:
         note(self)
         BALLAST.append(bytearray(os.urandom(1024)) * (self.payload["megabytes"] * 1024))
+
+
+class NodeKiller(Job):
+    """Kills the supervisor, and so the whole node."""
+
+    name = "NodeKiller"
+
+    def handle(self) -> None:
+        note(self)
+        template = Path(f"/proc/{os.getppid()}/stat").read_text(encoding="ascii").rpartition(")")[2]
+        os.kill(int(template.split()[1]), signal.SIGKILL)
+        time.sleep(60)

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,16 +57,24 @@ def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -
 class RunningNode:
     """One ``queue:work`` process tree."""
 
-    def __init__(self, house: House, number: int, settings: dict[str, Any], environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        house: House,
+        number: int | str,
+        settings: dict[str, Any],
+        environment: dict[str, str],
+        through: Sequence[str] = (),
+        stdin: int = subprocess.DEVNULL,
+    ) -> None:
         self._house = house
         self.log_file = house.folder / f"node-{number}.log"
         self._counts_file = house.folder / f"node-{number}.json"
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(house.script), json.dumps(settings), str(self._counts_file)],
+                [*through, sys.executable, str(house.script), json.dumps(settings), str(self._counts_file)],
                 cwd=house.folder,
                 env=environment,
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=log,
                 stderr=log,
             )
@@ -183,18 +191,24 @@ class House:
         general: dict[str, Any] | None = None,
         queues: list[str] | None = None,
         crashed_again_delay: float | None = None,
+        leave_after: float | None = None,
+        barren: float | None = None,
+        leave_within: float | None = None,
+        through: Sequence[str] = (),
+        stdin: int = subprocess.DEVNULL,
         **worker: Any,
     ) -> RunningNode:
-        """Start a node; keywords are those of the worker's settings."""
+        """Start a node; keywords are those of the worker's settings. ``through`` is a command that runs it."""
         settings: dict[str, Any] = {
             "database": {"url": self.url, "durability": self.durability, "node_durability": self.durability},
             "worker": {"workers": workers, "imports": imports, "memory": "200MB", **worker},
             "general": general or {"log_level": "debug"},
             "queues": queues,
         }
-        if crashed_again_delay is not None:
-            settings["crashed_again_delay"] = crashed_again_delay
-        node = RunningNode(self, len(self._nodes), settings, self.environment())
+        given = {"crashed_again_delay": crashed_again_delay, "leave_after": leave_after, "barren": barren}
+        given["leave_within"] = leave_within
+        settings |= {name: value for name, value in given.items() if value is not None}
+        node = RunningNode(self, len(self._nodes), settings, self.environment(), through, stdin)
         self._nodes.append(node)
         return node
 

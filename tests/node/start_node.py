@@ -10,19 +10,28 @@ from pathlib import Path
 
 sys.path.insert(0, os.environ.pop("TEST_ROOT"))
 
+from taskqueue.drivers.values import CRASHED_AGAIN_DELAY
+from taskqueue.drivers.verbs import rescuing
 from taskqueue.errors import TaskQueueError
-from taskqueue.node import settlement
+from taskqueue.node import hook_watch, lease, scaling, settlement, supervisor
 from taskqueue.node.logs import configure_logging
-from taskqueue.node.supervisor import Node
 from taskqueue.settings import load_settings
 
 if __name__ == "__main__":
     asked = json.loads(sys.argv[1])
-    settlement.CRASHED_AGAIN_DELAY = asked.pop("crashed_again_delay", settlement.CRASHED_AGAIN_DELAY)
+    delay = asked.pop("crashed_again_delay", CRASHED_AGAIN_DELAY)
+    for module in (settlement, rescuing):
+        module.CRASHED_AGAIN_DELAY = delay  # type: ignore[attr-defined]
+    short = asked.get("worker", {}).get("lease", 30.0)
+    if short < 5 and "TEST_STRICT_LEASE" not in os.environ:  # What a slow machine could not hold for certain.
+        lease.KILL_WITHIN = lease.TEMPLATE_LATER = short / 15
+    scaling.LEAVE_AFTER = asked.pop("leave_after", scaling.LEAVE_AFTER)
+    hook_watch.LEAVE_WITHIN = asked.pop("leave_within", hook_watch.LEAVE_WITHIN)
+    supervisor.BARREN_FOR = asked.pop("barren", supervisor.BARREN_FOR)
     queues = asked.pop("queues", None)
     settings = load_settings(keywords=asked).settings
     configure_logging(settings.general.log_level, settings.general.log_format)
-    node = Node(settings, queues)
+    node = supervisor.Node(settings, queues)
     try:
         code = node.run()
     except TaskQueueError as error:

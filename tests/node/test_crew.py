@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from taskqueue.node.crew import CrewMember
+from taskqueue.node.crew import ConcurrentMember, CrewMember
 from taskqueue.node.pacing import AHEAD_US, LONG_JOB_US, MOST_AHEAD
 from tests.node.making import claimed_job, enlisted
 
@@ -75,6 +75,17 @@ def test_a_worker_is_fresh_until_it_is_sent_its_first_job(member: CrewMember) ->
     assert member.fresh
     member.jobs_sent = 1
     assert not member.fresh
+
+
+def test_a_replacement_keeps_no_predecessor_that_has_nothing_left() -> None:
+    with enlisted(places=4) as first, enlisted(places=4) as second, enlisted(places=4) as third:
+        for heir, old in ((second.member, first.member), (third.member, second.member)):
+            assert isinstance(heir, ConcurrentMember)
+            heir.take_over(old)
+        assert isinstance(second.member, ConcurrentMember)
+        assert isinstance(third.member, ConcurrentMember)
+        assert third.member.predecessors == (second.member,)
+        assert second.member.predecessors == ()
 
 
 def test_a_worker_on_its_way_out_is_not_idle(member: CrewMember) -> None:

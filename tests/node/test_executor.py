@@ -277,12 +277,17 @@ def test_an_exception_in_on_failure_changes_nothing(second: BaseException) -> No
     assert (ran.verb, ran.outcome.error_type, ran.error["message"]) == (Verb.RETRY, "ValueError", "first")
 
 
-def test_a_class_that_cannot_be_made_fails_its_job() -> None:
+@pytest.mark.parametrize(
+    ("error", "verb"), [(TypeError, Verb.FAIL), (SystemExit, Verb.FAIL), (MemoryError, Verb.RETRY)]
+)
+def test_a_class_that_cannot_be_made_fails_its_job_and_for_memory_its_attempt(
+    error: type[BaseException], verb: Verb
+) -> None:
     def refuse(_cls: Any) -> Any:
-        raise TypeError("not so")
+        raise error("not so")
 
     ran = run(lambda job: None, __new__=refuse)
-    assert (ran.verb, ran.outcome.error_type) == (Verb.FAIL, "TypeError")
+    assert (ran.verb, ran.outcome.error_type) == (verb, error.__name__)
 
 
 # --- time --------------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from taskqueue.drivers.values import ClaimedJob
-from taskqueue.node.feeding import HOSTAGE_AFTER_NS, LOOK_FOR_HOSTAGES_EVERY, MOST_IN_CHUNK, Feeder
+from taskqueue.node.crew import MOST_IN_CHUNK
+from taskqueue.node.feeding import HOSTAGE_AFTER_NS, LOOK_FOR_HOSTAGES_EVERY, Feeder
 from taskqueue.node.slots import STARTED, TOKEN, Slots
 from taskqueue.node.tickets import take
 from tests.node.making import AT_MOST_ONCE, Enlisted, MovableClock, claimed_job, enlisted
@@ -18,10 +19,11 @@ from tests.node.making import AT_MOST_ONCE, Enlisted, MovableClock, claimed_job,
 class Kitchen:
     """A feeder with workers that the test plays."""
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack, places: int = 1) -> None:
         self._stack = stack
+        self._places = places
         self.clock = MovableClock()
-        self.slots = Slots.create(8)
+        self.slots = Slots.create(8, places)
         stack.callback(self.slots.close)
         self.feeder = Feeder(self.slots, self.clock, lambda: None)
         stack.callback(self.feeder.selector.close)
@@ -29,7 +31,7 @@ class Kitchen:
         self.may_start = True
 
     def hire(self, **options: Any) -> Enlisted:
-        worker = self._stack.enter_context(enlisted(len(self.feeder.crew), **options))
+        worker = self._stack.enter_context(enlisted(len(self.feeder.crew), places=self._places, **options))
         self.feeder.join(worker.member)
         return worker
 
@@ -300,7 +302,7 @@ def test_a_large_payload_reaches_a_worker_that_reads_slowly(kitchen: Kitchen) ->
         for key, _ in kitchen.feeder.selector.select(0):
             key.data.channel.flush()
             kitchen.feeder.watch(key.data)
-    assert received[0][0][17] == claimed.payload
+    assert ClaimedJob._make(received[0][0][1:]).payload == claimed.payload
 
 
 def test_tickets_are_never_given_twice(kitchen: Kitchen) -> None:

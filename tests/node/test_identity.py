@@ -49,7 +49,9 @@ def test_a_pid_that_belongs_to_another_process_by_now_is_dead(child: subprocess.
     assert certainly_dead(row(pid=child.pid, process_started=started - 1))
 
 
-@pytest.mark.parametrize("unknown", [{"boot_id": None}, {"boot_id": "another"}, {"pid_namespace": "pid:[1]"}], ids=str)
+@pytest.mark.parametrize(
+    "unknown", [{"boot_id": None}, {"boot_id": "another"}, {"pid_namespace": "pid:[1]"}, {"host": "another"}], ids=str
+)
 def test_nothing_is_certain_about_another_boot_host_or_namespace(unknown: dict[str, Any]) -> None:
     assert not certainly_dead(row(pid=NEVER_A_PID, **unknown))
 

@@ -8,9 +8,9 @@ import pytest
 
 from taskqueue.drivers import open_driver
 from taskqueue.drivers.base import Driver
-from taskqueue.errors import DatabaseUnreachable
+from taskqueue.errors import DatabaseUnreachable, SettingsConflict
 from taskqueue.node.identity import describe_node
-from taskqueue.node.lease import SELF_STOP, NodeLease
+from taskqueue.node.lease import SELF_STOP, NodeLease, check_lease
 from tests.databases import Database
 from tests.node.making import MovableClock
 
@@ -78,12 +78,14 @@ class SlowStore:
 
     def __init__(self, clock: MovableClock, seconds: float, error: Exception | None = None) -> None:
         self._clock, self._seconds, self._error = clock, seconds, error
+        self.beats = 0
 
-    def beat(self, _node_id: int, *, state: str) -> bool:
+    def beat(self, _node_id: int, *, state: str, info: str | None = None) -> str:
+        self.beats += 1
         self._clock.move(self._seconds)
         if self._error is not None:
             raise self._error
-        return True
+        return state
 
 
 def test_the_lease_counts_from_before_the_beat_was_sent() -> None:
@@ -104,6 +106,49 @@ def test_a_beat_that_fails_stops_claims_and_the_next_good_one_allows_them() -> N
     lost._error = None
     lease.beat()
     assert not lease.shaky.is_set()
+
+
+def test_a_spare_beat_is_sent_only_where_the_last_good_one_is_late() -> None:
+    """Its own loop sends it, on another connection: the one of the usual beats may hang for 20 s."""
+    clock = MovableClock()
+    store = SlowStore(clock, 0.0)
+    lease = NodeLease(store, 1, LENGTH, clock, lambda _: None)  # type: ignore[arg-type]
+    clock.move(10.0)
+    lease.beat_if_late(10.0)
+    assert store.beats == 0
+    clock.move(0.1)
+    lease.beat_if_late(10.0)
+    assert store.beats == 1
+    clock.move(LENGTH * SELF_STOP - 0.1)
+    assert not lease.must_stop
+
+
+def test_an_earlier_beat_that_is_answered_later_takes_nothing_back() -> None:
+    clock = MovableClock()
+    held_until: list[float] = []
+    lease = NodeLease(SlowStore(clock, 0.0), 1, LENGTH, clock, held_until.append)  # type: ignore[arg-type]
+    clock.move(10.0)
+    lease.beat()
+    lease._extend(clock.monotonic() - 8.0)
+    assert held_until == sorted(held_until)
+    clock.move(LENGTH * SELF_STOP - 0.1)
+    assert not lease.must_stop
+
+
+@pytest.mark.parametrize(("length", "heartbeat"), [(30.0, 5.0), (6.0, 1.0), (5.5, 0.5), (86_400.0, 3600.0)])
+def test_a_lease_that_holds_is_taken(length: float, heartbeat: float) -> None:
+    check_lease(length, heartbeat)
+
+
+def test_a_lease_within_which_the_workers_cannot_be_killed_is_refused_with_the_numbers() -> None:
+    with pytest.raises(SettingsConflict, match=r"after at most 4\.12 s .* lease=4 .* make the lease longer") as caught:
+        check_lease(4.0, 0.5)
+    assert (caught.value.names, caught.value.exit_code) == (("lease",), 78)
+
+
+def test_a_lease_that_one_lost_beat_would_end_is_refused_with_the_numbers() -> None:
+    with pytest.raises(SettingsConflict, match=r"comes 21 s after .* are 20\.00 s: .* longer than 4\.5 heartbeats"):
+        check_lease(30.0, 7.0)
 
 
 def test_a_node_that_was_declared_dead_learns_it_at_its_next_beat_and_stops_at_once(leased: Leased) -> None:

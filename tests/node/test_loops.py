@@ -75,19 +75,19 @@ def test_the_body_may_name_the_time_of_its_next_call() -> None:
 
 def test_a_loop_survives_a_store_that_does_not_answer_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
     def answer(calls: int) -> None:
-        if calls <= 5:
+        if calls <= 3:
             raise DatabaseUnreachable("gone")
 
     body = Body(answer)
-    running = loop(body)
+    running = Loop("test", 0.005, body, SYSTEM_CLOCK, probing=True)
     with caplog.at_level(logging.WARNING, "taskqueue.node"):
         running.start()
-        assert body.await_calls(8)
+        assert body.await_calls(6)
         running.stop()
     assert running.failure is None
     assert [record.getMessage() for record in caplog.records] == [
-        "test: the store does not answer: gone",
-        "test: the store answers again",
+        "the store does not answer (test); what has ended waits to be written: gone",
+        next(text for text in caplog.messages if text.startswith("the store answers again, after ")),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -33,6 +34,13 @@ def test_an_exception_that_retry_on_does_not_name_fails_at_once() -> None:
     cls = job_type(retry_on=(OSError,))
     assert decide(ValueError(), cls, claimed_job(), 0.0).verb is Verb.FAIL
     assert decide(ConnectionError(), cls, claimed_job(), 0.0).verb is Verb.RETRY
+
+
+def test_a_cancellation_that_leaves_a_handler_is_an_exception_like_others() -> None:
+    error = asyncio.CancelledError()
+    assert decide(error, job_type(), claimed_job(), 0.0).verb is Verb.RETRY
+    assert decide(error, job_type(retry_on=(OSError,)), claimed_job(), 0.0).verb is Verb.FAIL
+    assert decide(error, job_type(give_up_on=(asyncio.CancelledError,)), claimed_job(), 0.0).verb is Verb.FAIL
 
 
 def test_give_up_on_wins_over_retry_on() -> None:

@@ -67,7 +67,7 @@ def new_job(delivery: int = 0, max_attempts: int = 3) -> NewJob:
     pending = State.PENDING.code
     return NewJob(
         new_id().bytes, "default", -5, "tests.Job", pending, NOW_US, NOW_US, None, None, max_attempts, delivery,
-        None, None, 0, None, None, "k1", None, b"sealed",
+        None, None, 0, None, 0, None, None, "k1", None, b"sealed",
     )  # fmt: skip
 
 

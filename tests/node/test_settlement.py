@@ -7,9 +7,8 @@ import signal
 
 import pytest
 
-from taskqueue.drivers.values import CRASH_LIMIT, ClaimedJob, Ending
+from taskqueue.drivers.values import CRASH_LIMIT, CRASHED_AGAIN_DELAY, ClaimedJob, Ending
 from taskqueue.node.settlement import (
-    CRASHED_AGAIN_DELAY,
     Death,
     Obituary,
     is_suspect,
@@ -35,14 +34,13 @@ def test_a_worker_that_died_idle_had_started_none_of_the_jobs_it_held() -> None:
     fates = sort_out(held, [4, 5, 6], glance(done=3))
     assert dict(fates.unstarted) == held
     assert fates.finished == ()
-    assert fates.running is None
+    assert not fates.running
 
 
 def test_the_slot_names_the_job_that_ran() -> None:
     held = {number: claimed_job() for number in (4, 5, 6)}
-    fates = sort_out(held, [6], glance(token=5, done=4))
-    assert fates.running is held[5]
-    assert fates.token == 5
+    fates = sort_out(held, [6], glance(5, done=4))
+    assert dict(fates.running) == {5: held[5]}
     assert fates.finished == (held[4],)
     assert dict(fates.unstarted) == {6: held[6]}
 
@@ -51,19 +49,12 @@ def test_a_ticket_taken_and_not_yet_in_the_slot_belongs_to_a_job_that_has_not_be
     held = {4: claimed_job(), 5: claimed_job()}
     fates = sort_out(held, [5], glance(done=3))
     assert dict(fates.unstarted) == held
-    assert fates.running is None
-
-
-def test_a_worker_that_died_between_its_last_words_had_finished_the_job() -> None:
-    held = {4: claimed_job()}
-    fates = sort_out(held, [], glance(token=4, done=4))
-    assert fates.finished == (held[4],)
-    assert fates.running is None
+    assert not fates.running
 
 
 def test_a_job_that_was_taken_back_before_the_death_is_nobodys() -> None:
-    fates = sort_out({}, [], glance(token=9, done=8))
-    assert fates.running is None
+    fates = sort_out({}, [], glance(9, done=8))
+    assert not fates.running
     assert fates.finished == ()
     assert not fates.unstarted
 
@@ -73,11 +64,25 @@ def test_each_job_that_a_dead_worker_held_has_one_fate(ran: bool, finished: int,
     tokens = range(11, 11 + finished + int(ran) + unread)
     held = {token: claimed_job() for token in tokens}
     done = 10 + finished
-    running = done + 1 if ran else 0
-    fates = sort_out(held, list(tokens)[finished + int(ran) :], glance(token=running, done=done))
-    fallen = [*fates.unstarted.values(), *fates.finished, *([fates.running] if fates.running else [])]
+    running = [done + 1] if ran else []
+    fates = sort_out(held, list(tokens)[finished + int(ran) :], glance(*running, done=done))
+    fallen = [*fates.unstarted.values(), *fates.finished, *fates.running.values()]
     assert sorted(job.id for job in fallen) == sorted(job.id for job in held.values())
-    assert (len(fates.finished), fates.running is not None, len(fates.unstarted)) == (finished, ran, unread)
+    assert (len(fates.finished), bool(fates.running), len(fates.unstarted)) == (finished, ran, unread)
+
+
+@pytest.mark.parametrize("states", list(itertools.product("rfu", repeat=4)))
+def test_of_several_places_those_in_a_lane_ran_the_others_that_began_have_finished(states: tuple[str, ...]) -> None:
+    """Jobs begin in the order of their tickets and end in any: running, finished, or unread from some ticket on."""
+    begun = [state if "u" not in states[:number] else "u" for number, state in enumerate(states)]
+    held = {number: claimed_job() for number in range(11, 15)}
+    kinds = dict(zip(held, begun, strict=True))
+    running = [token for token, state in kinds.items() if state == "r"]
+    done = max((token for token, state in kinds.items() if state != "u"), default=10)
+    fates = sort_out(held, [], glance(*running, done=done))
+    assert dict(fates.running) == {token: held[token] for token in running}
+    assert list(fates.finished) == [held[token] for token, state in kinds.items() if state == "f"]
+    assert dict(fates.unstarted) == {token: held[token] for token, state in kinds.items() if state == "u"}
 
 
 # --- the job that ran --------------------------------------------------------------------------------------------
@@ -165,9 +170,52 @@ def test_whatever_happened_the_job_ends_or_comes_back_and_keeps_its_fence(
 
 def test_a_worker_killed_for_another_job_than_the_one_it_ran_charges_neither_time_nor_crash_to_the_latter() -> None:
     """The handler came back just before the kill, and the next job had begun."""
-    obituary = Obituary(Death.TIMED_OUT, -signal.SIGKILL, killed_token=8)
-    assert obituary.death_of(9) is Death.STOPPED
+    obituary = Obituary(Death.TIMED_OUT, -signal.SIGKILL, killed_tokens=frozenset({8}))
+    assert obituary.death_of(9) is Death.FOR_ANOTHER
     assert obituary.death_of(8) is Death.TIMED_OUT
+
+
+def test_those_beside_a_job_that_was_killed_for_its_time_are_not_at_fault() -> None:
+    obituary = Obituary(Death.TIMED_OUT, -signal.SIGKILL, killed_tokens=frozenset({8, 11}))
+    found = {token: obituary.death_of(token, 4) for token in (8, 9, 10, 11)}
+    assert [token for token, death in found.items() if death is Death.TIMED_OUT] == [8, 11]
+    assert [token for token, death in found.items() if death is Death.FOR_ANOTHER] == [9, 10]
+    end = settle(claimed_job(), Death.FOR_ANOTHER)
+    assert (end.verb, end.spent, end.crashed, end.lost) == (Verb.RELEASE, False, False, False)
+
+
+@pytest.mark.parametrize(("lease", "attempt", "lost"), [(5, 1, False), (6, 1, True), (6, 2, False), (100, 3, True)])
+def test_a_job_that_started_often_beside_others_that_timed_out_runs_alone(lease: int, attempt: int, lost: bool) -> None:
+    end = settle(claimed_job(lease=lease, attempt=attempt), Death.FOR_ANOTHER)
+    assert (end.verb, end.spent, end.crashed, end.lost) == (Verb.RELEASE, False, False, lost)
+    suspect = settle(claimed_job(lease=lease, attempt=attempt, losses=1), Death.FOR_ANOTHER)
+    assert (suspect.verb, suspect.crashed, suspect.lost) == (Verb.RELEASE, False, False)
+
+
+def test_where_a_loop_stood_still_who_was_told_has_timed_out_and_nobody_else() -> None:
+    obituary = Obituary(Death.IN_COMPANY, -signal.SIGKILL, killed_tokens=frozenset({8}))
+    assert [obituary.death_of(token, 2) for token in (8, 9)] == [Death.TIMED_OUT, Death.IN_COMPANY]
+
+
+@pytest.mark.parametrize("running", [2, 500])
+def test_where_a_worker_died_with_several_jobs_none_is_charged_and_each_is_suspect_from_then_on(running: int) -> None:
+    death = KILLED.death_of(3, running)
+    end = settle(claimed_job(), death)
+    assert (end.verb, end.spent, end.crashed, end.lost, end.reason) == (Verb.RELEASE, False, False, True, Reason.LOST)
+
+
+def test_the_only_job_that_ran_is_charged_however_many_places_there_were() -> None:
+    assert settle(claimed_job(), KILLED.death_of(3, 1)).crashed
+
+
+def test_an_at_most_once_job_that_ran_beside_others_is_lost_when_their_worker_dies() -> None:
+    end = settle(claimed_job(delivery=AT_MOST_ONCE, max_attempts=1), KILLED.death_of(3, 5))
+    assert (end.verb, end.reason) == (Verb.FAIL, Reason.LOST)
+
+
+@pytest.mark.parametrize("death", [Death.STOPPED, Death.WITH_TEMPLATE])
+def test_company_changes_nothing_about_a_worker_that_we_ended(death: Death) -> None:
+    assert Obituary(death).death_of(3, 5) is death
 
 
 def test_any_other_death_concerns_whatever_job_ran() -> None:

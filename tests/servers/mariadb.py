@@ -16,7 +16,7 @@ SETTINGS = (
     "--skip-name-resolve",
     "--innodb-flush-log-at-trx-commit=2",  # Processes are killed here, never the machine.
     "--innodb-buffer-pool-size=64M",
-    "--max-connections=150",
+    "--max-connections=300",
 )
 
 
@@ -53,6 +53,7 @@ class MariaDB(PrivateServer):
 
     def _prepare(self) -> None:
         self.execute(f"CREATE USER {USER}@'%' IDENTIFIED BY '{PASSWORD}'")
+        self.execute(f"GRANT PROCESS ON *.* TO {USER}@'%'")  # To see who is in a transaction.
 
     def _make_database(self, name: str) -> None:
         self.execute(f"CREATE DATABASE {name}")
@@ -65,6 +66,11 @@ class MariaDB(PrivateServer):
         with connection, connection.cursor() as cursor:
             cursor.execute(statement, values or None)
             return list(cursor.fetchall())
+
+    def connections(self, database: str) -> int:
+        sql = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = %s"
+        ((number,),) = self.execute(sql, database)
+        return int(number)
 
     def set_read_only(self, read_only: bool) -> None:
         """As a server that was demoted while its connections stayed open: error 1290."""

@@ -40,7 +40,7 @@ _SETTINGS = (
     "--secure-file-priv=NULL",
     "--innodb-flush-log-at-trx-commit=2",  # Processes are killed here, never the machine.
     "--innodb-buffer-pool-size=64M",
-    "--max-connections=150",
+    "--max-connections=300",
 )
 
 
@@ -123,7 +123,7 @@ def main() -> int:
         sys.stdout.write(f"MySQL {version}\n")
         sys.stdout.flush()
         environment = {**os.environ, ADMINISTRATED: f"mysql://administrator@127.0.0.1:{server.port}"}
-        asked = sys.argv[1:] or ["-q", "-k", "mysql", "tests/drivers", "tests/faults"]
+        asked = sys.argv[1:] or ["-q", "-k", "mysql", "tests/drivers", "tests/faults", "tests/chaos"]
         return subprocess.run(
             [sys.executable, "-m", "pytest", *asked], cwd=ROOT, env=environment, check=False
         ).returncode

@@ -73,6 +73,9 @@ class PgBouncer(PrivateServer):
             cursor = connection.execute(statement.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
 
+    def connections(self, database: str) -> int:
+        return self._server.connections(database)
+
     def set_read_only(self, read_only: bool) -> None:
         self._server.set_read_only(read_only)
 

@@ -16,7 +16,7 @@ _SETTINGS = {
     "listen_addresses": HOST,
     "fsync": "off",  # Processes are killed here, never the machine.
     "shared_buffers": "64MB",
-    "max_connections": "150",
+    "max_connections": "300",
     "max_prepared_transactions": "10",
     "log_lock_waits": "on",
 }
@@ -63,6 +63,10 @@ class PostgreSQL(PrivateServer):
             cursor = connection.execute("SET default_transaction_read_only = off")
             cursor = connection.execute(statement.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
+
+    def connections(self, database: str) -> int:
+        ((number,),) = self.execute("SELECT COUNT(*) FROM pg_stat_activity WHERE datname = %s", database)
+        return int(number)
 
     def set_read_only(self, read_only: bool) -> None:
         """As a server that was demoted while its connections stayed open: SQLSTATE 25006."""

@@ -81,6 +81,10 @@ class PrivateServer(ABC):
     def set_read_only(self, read_only: bool) -> None:
         """Forbid or allow the tests' account to write, on kept connections as on new ones."""
 
+    @abstractmethod
+    def connections(self, database: str) -> int:
+        """Return how many connections to a database are open."""
+
     # --- life ------------------------------------------------------------------------------------------------
 
     def start(self) -> None:

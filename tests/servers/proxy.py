@@ -99,6 +99,16 @@ class Proxy:
         """Take every byte and every connection, and answer nothing, until `heal`."""
         self._open.clear()
 
+    def silence(self) -> int:
+        """Keep the server's words from the clients of the open connections, for good, and return how many there are.
+
+        So does a router that has forgotten them. New connections are as good as ever.
+        """
+        with self._lock:
+            for link in self._links:
+                link.swallowing = True
+            return len(self._links)
+
     def refuse(self) -> None:
         """Reset every connection, and every new one at once, until `heal`."""
         self._refusing = True

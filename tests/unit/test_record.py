@@ -20,7 +20,8 @@ def record(**changes: Any) -> JobRecord:
     made = JobRecord(
         id=new_id(), job_class="app.Mail", queue="mails", priority=5, state=State.PENDING, reason=None, tags=("a", "ä"),
         category=None, attempt=0, max_attempts=3, lease=0, crashes=0, losses=0, delivery=Delivery.AT_LEAST_ONCE,
-        timeout=None, created_at=AT, ready_at=AT, run_at=None, expires_at=None, started_at=None, finished_at=None,
+        timeout=None, memory_limit=None, force_spawn=False, created_at=AT, ready_at=AT, run_at=None, expires_at=None,
+        started_at=None, finished_at=None,
         duration=None, node_id=None, blocked_by=None, key_id="k1",
     )  # fmt: skip
     return replace(made, **changes)

@@ -64,7 +64,7 @@ ACKNOWLEDGED: dict[str, Any] = {
 def _acknowledge() -> Any:
     done = _listed("done", ACKNOWLEDGED)
     keeping = select(queues.c.queue).where(queues.c.keep_payload == constant(1))
-    carried = [jobs.c[name] for name in CARRIED if name not in ("progress", "checkpoint", "state", "started_at")]
+    carried = [jobs.c[name] for name in CARRIED if name not in ("checkpoint", "state", "started_at")]
     gone = (
         delete(jobs)
         .where(

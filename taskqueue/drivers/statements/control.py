@@ -32,6 +32,7 @@ from taskqueue.drivers.statements.parts import (
     given,
     in_state,
     insert_into,
+    none_found,
     speaks_mysql,
 )
 from taskqueue.drivers.statements.reading import conditions
@@ -59,7 +60,10 @@ def revivable(which: JobFilter) -> Select[Any]:
     return (
         select(history.c.id, history.c.queue, history.c.rank, history.c.state, keyed)
         .where(
-            in_state(history, tables.FAILED, tables.CANCELLED),
+            # The sum keeps the state from choosing the index: for a few ids it read the whole history.
+            (history.c.state + constant(0)).in_([constant(tables.FAILED), constant(tables.CANCELLED)])
+            if which.ids
+            else in_state(history, tables.FAILED, tables.CANCELLED),
             history.c.payload.is_not(None),
             *conditions(history, which),
         )
@@ -95,8 +99,8 @@ _REVIVED: dict[str, ColumnElement[Any]] = {name: history.c[name] for name in (*C
     "node_id": null(),
     "started_at": null(),
     "has_dependents": case(
-        (select(dependencies.c.child_id).where(dependencies.c.parent_id == history.c.id).exists(), constant(1)),
-        else_=constant(0),
+        (none_found(select(dependencies.c.child_id).where(dependencies.c.parent_id == history.c.id)), constant(0)),
+        else_=constant(1),
     ),
 }
 

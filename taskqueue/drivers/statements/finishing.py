@@ -5,7 +5,7 @@ To finish is to copy the row into history and to delete it: two statements, the 
 
 from __future__ import annotations
 
-from sqlalchemy import Delete, Insert, Update, bindparam, delete, func, insert, null, select, update
+from sqlalchemy import Delete, Insert, Update, bindparam, case, delete, func, insert, null, select, update
 from sqlalchemy.types import Integer
 
 from taskqueue.drivers import tables
@@ -31,11 +31,11 @@ DONE = ("id", "lease", "finished_at", "run_us", "result")
 def complete(rows: int, *, keeping_payload: bool = False, locking: bool = False) -> Insert:
     """Note a list of completed jobs in history, those that are held under their lease; `remove` has to follow.
 
-    The payload goes, unless it is to be kept; so do progress and checkpoint, which were for the run. With ``locking``
-    the rows are locked as they are read, in the order of the list.
+    The payload goes, unless it is to be kept; so does the checkpoint, which was for the run. With ``locking`` the rows
+    are locked as they are read, in the order of the list.
     """
     done = listed("done", history, DONE, rows)
-    copied = {name: jobs.c[name] for name in CARRIED if name not in ("progress", "checkpoint")} | {
+    copied = {name: jobs.c[name] for name in CARRIED if name != "checkpoint"} | {
         "state": constant(tables.COMPLETED),
         "started_at": done.c.finished_at - done.c.run_us,
         "finished_at": done.c.finished_at,
@@ -119,6 +119,25 @@ RECORD_START: Update = (
     .where(*HELD, jobs.c.node_id == given(jobs, "node_id", "node"))
     .values({jobs.c.start_recorded: constant(1), jobs.c.started_at: given(jobs, "started_at", "now")})
 )
+
+_COMPLETED = {name: jobs.c[name] for name in CARRIED if name not in ("progress", "checkpoint")} | {
+    "state": constant(tables.COMPLETED),
+    "started_at": given(history, "finished_at") - given(history, "run_us"),
+    "finished_at": given(history, "finished_at"),
+    "run_us": given(history, "run_us"),
+    "result": given(history, "result"),
+    "payload": case((given(history, "state", "keeping") == constant(1), jobs.c.payload)),
+}
+COMPLETE = insert(history).from_select(
+    list(_COMPLETED), select(*_COMPLETED.values()).where(*HELD), include_defaults=False
+)
+"""Note one job as completed, with its payload where ``keeping`` is 1. In VALUES a null would have to have its type."""
+
+HOLD = select(jobs.c.node_id, jobs.c.has_dependents).where(*HELD).with_for_update()
+"""Lock a job that is held under this lease, and ask who holds it."""
+
+FINISHED_AS = select(history.c.lease, history.c.state).where(history.c.id == given(history, "id", "job"))
+"""How a job finished, and under which lease."""
 
 LEASES = select(jobs.c.id, jobs.c.lease).where(
     in_state(jobs, tables.PROCESSING), jobs.c.id.in_(bindparam("ids", expanding=True))

@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.selectable import CompoundSelect
 
 from taskqueue.drivers import tables
-from taskqueue.drivers.statements.parts import constant, in_state
+from taskqueue.drivers.statements.parts import constant, in_state, same
 from taskqueue.drivers.tables import attempts, counters, history, jobs, lanes, queues, tags
 from taskqueue.drivers.values import AttemptRow, JobFilter, JobRow
 
@@ -79,7 +79,7 @@ def find(which: JobFilter, limit: int) -> Select[Any]:
     newest = []
     for table in (jobs, history):
         ids = select(table.c.id).where(*conditions(table, which)).order_by(table.c.id.desc()).limit(most).subquery()
-        newest.append(select(*_columns(table)).join_from(ids, table, table.c.id == ids.c.id))
+        newest.append(select(*_columns(table)).join_from(ids, table, same(table.c.id, ids.c.id)))
     both = union_all(*newest).subquery()
     return select(both).order_by(both.c.id.desc()).limit(most)
 

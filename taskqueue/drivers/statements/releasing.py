@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
     CTE,
     BindParameter,
+    ColumnElement,
     Delete,
     Insert,
     Select,
@@ -14,6 +17,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    func,
     insert,
     select,
     update,
@@ -69,26 +73,38 @@ ANY_EDGE: Select[Any] = select(select(dependencies.c.parent_id).exists())
 """Whether any job depends on another one, for a database with one writer: it asks this before it looks for parents."""
 
 
-def _descendants() -> CTE:
-    """Walk down from parents that have failed, through every child that would end with them."""
+_ENDS = jobs.c.on_parent_failure.in_(
+    [constant(PARENT_FAILURE_CODES[each]) for each in (ParentFailure.FAIL, ParentFailure.CANCEL)]
+)
+
+
+@cache
+def descendants(dialect: str) -> Select[Any]:
+    """Read the children of jobs and the children of those that would end with them, `DEPTH` generations at most."""
     first = select(dependencies.c.child_id, constant(1).label("depth")).where(dependencies.c.parent_id.in_(_ids))
     down = first.cte("down", recursive=True)
-    ends = jobs.c.on_parent_failure.in_(
-        [constant(PARENT_FAILURE_CODES[each]) for each in (ParentFailure.FAIL, ParentFailure.CANCEL)]
-    )
-    next_one = (
+    tests = (jobs.c.id == down.c.child_id, jobs.c.has_dependents == constant(1), _ENDS)
+    next_one = _looked_up(down, tests) if dialect == "postgresql" else _joined(down, tests)
+    down = down.union(next_one.where(down.c.depth < constant(DEPTH)))
+    return select(down.c.child_id, down.c.depth)
+
+
+def _joined(down: CTE, tests: Sequence[ColumnElement[bool]]) -> Select[Any]:
+    return (
         select(dependencies.c.child_id, down.c.depth + constant(1))
         .select_from(down)
-        .join(jobs, and_(jobs.c.id == down.c.child_id, jobs.c.has_dependents == constant(1), ends))
+        .join(jobs, and_(*tests))
         .join(dependencies, dependencies.c.parent_id == jobs.c.id)
-        .where(down.c.depth < constant(DEPTH))
     )
-    return down.union(next_one)
 
 
-_down = _descendants()
-DESCENDANTS: Select[Any] = select(_down.c.child_id, _down.c.depth)
-"""The children of these jobs and the children of those that would end with them, `DEPTH` generations at most."""
+def _looked_up(down: CTE, tests: Sequence[ColumnElement[bool]]) -> Select[Any]:
+    """Return the same without a join: each generation read all of 20,000 jobs where the statistics knew of few."""
+    falling = select(jobs.c.id).where(*tests).correlate(down).scalar_subquery()
+    children = select(dependencies.c.child_id).where(dependencies.c.parent_id == falling).correlate(down)
+    each = func.unnest(func.array(children.scalar_subquery()), type_=jobs.c.id.type)
+    return select(each, down.c.depth + constant(1)).select_from(down)
+
 
 # --- what becomes of a child ------------------------------------------------------------------------------------------
 

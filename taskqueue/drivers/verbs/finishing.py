@@ -1,4 +1,4 @@
-"""How claimed jobs end, with prepared statements on a cursor of the database's driver."""
+"""How claimed jobs end: with prepared statements on a cursor, or one of them on a connection of its handler's own."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from sqlalchemy import Connection, Dialect
 
 from taskqueue.drivers import tables
 from taskqueue.drivers.prepared import Bind, Prepared, PreparedBatch, prepare
-from taskqueue.drivers.statements import counting, finishing
+from taskqueue.drivers.receipts import Fate, Receipt
+from taskqueue.drivers.statements import control, counting, finishing
 from taskqueue.drivers.values import Completion, Ending, Stale
+from taskqueue.drivers.verbs.releasing import release
 from taskqueue.drivers.verbs.tally import Tally
 from taskqueue.states import Reason, Verb
 
@@ -162,3 +164,42 @@ def held(connection: Connection, completions: Sequence[Completion]) -> tuple[lis
         else:
             stale.append(Stale(each.id, each.lease))
     return good, stale
+
+
+# --- one job, within the transaction of its handler ------------------------------------------------------------------
+
+
+def acknowledge(connection: Connection, completion: Completion, now: int) -> Receipt | None:
+    """Complete one job in the transaction of ``connection``; None, and nothing changed, where it is not held.
+
+    The row stays locked until the transaction ends: this is to come last.
+    """
+    row = connection.execute(finishing.HOLD, {"job": completion.id, "held": completion.lease}).one_or_none()
+    if row is None:
+        return None
+    keeping = connection.execute(control.QUEUES_KEEPING_PAYLOADS).scalars().all()
+    values = {
+        "job": completion.id,
+        "held": completion.lease,
+        "finished_at": completion.finished_at,
+        "run_us": completion.run_us,
+        "result": completion.result,
+        "keeping": int(completion.queue in keeping),
+    }
+    connection.execute(finishing.COMPLETE, values)
+    connection.execute(finishing.REMOVE, {"job": completion.id, "held": completion.lease})
+    tally = Tally(row.node_id)
+    if row.has_dependents:
+        release(connection, {completion.id: tables.COMPLETED}, now, tally)
+    tally.complete([completion])
+    tally.store(connection)
+    return Receipt(released=bool(row.has_dependents))
+
+
+def fate(connection: Connection, job_id: bytes, lease: int) -> Fate:
+    """Find out what became of a job, waiting for a transaction that may be under way still: its row is locked."""
+    if connection.execute(finishing.HOLD, {"job": job_id, "held": lease}).one_or_none() is not None:
+        return Fate.HELD
+    row = connection.execute(finishing.FINISHED_AS, {"job": job_id}).one_or_none()
+    completed = row is not None and (row.lease, row.state) == (lease, tables.COMPLETED)
+    return Fate.COMPLETED if completed else Fate.LOST

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
+from taskqueue.drivers.node_verbs import ASKED_TO_DRAIN
 from taskqueue.drivers.statements import nodes as statements
 from taskqueue.drivers.statements.parts import insert_into, unless_there
 from taskqueue.drivers.tables import duties, nodes
 from taskqueue.drivers.values import NodeIdentity, NodeRow
 
 _COLUMNS = [nodes.c[name] for name in NodeRow.__dataclass_fields__]
+DRAINING = "draining"
 _INSERT: Any = insert(nodes)
 
 
@@ -30,10 +33,18 @@ def registered(connection: Connection, identity: NodeIdentity) -> int | None:
     return found
 
 
-def beat(connection: Connection, node_id: int, state: str, info: str | None, now: int) -> bool:
-    """Raise the sequence of a node that lives."""
+def beat(connection: Connection, node_id: int, state: str, info: str | None, now: int) -> str | None:
+    """Raise the sequence of a node that lives, and return the state in which it is to be."""
     values = {"node": node_id, "now": now, "to": state, "news": info}
-    return connection.execute(statements.BEAT, values).rowcount == 1
+    if connection.execute(statements.BEAT, values).rowcount == 1:
+        return state
+    asked = connection.execute(statements.BEAT, {**values, "to": DRAINING}).rowcount == 1
+    return DRAINING if asked else None
+
+
+def drain(connection: Connection, node_id: int) -> bool:
+    """Ask a node that lives to drain."""
+    return connection.execute(statements.DRAIN, {"node": node_id}).rowcount == 1
 
 
 def stop(connection: Connection, node_id: int, now: int) -> None:
@@ -42,9 +53,15 @@ def stop(connection: Connection, node_id: int, now: int) -> None:
 
 
 def declare_dead(connection: Connection, node_id: int, sequence: int, now: int) -> bool:
-    """Mark a node as dead whose sequence still stands where it was seen."""
+    """Mark a node as dead whose sequence still stands where it was seen; that it was to drain stays to be known."""
+    state, info = connection.execute(statements.STANDING, {"node": node_id}).one_or_none() or (None, None)
     values = {"node": node_id, "now": now, "to": "dead", "seen": sequence}
-    return connection.execute(statements.DECLARE_DEAD, values).rowcount == 1
+    if connection.execute(statements.DECLARE_DEAD, values).rowcount != 1:
+        return False
+    if state == DRAINING:
+        noted = json.dumps({**json.loads(info or "{}"), ASKED_TO_DRAIN: True})
+        connection.execute(statements.NOTE, {"node": node_id, "news": noted})
+    return True
 
 
 def listed(connection: Connection, *, everyone: bool) -> list[NodeRow]:

@@ -123,10 +123,11 @@ def _descendants(connection: Connection, parents: Collection[bytes]) -> set[byte
     """Return every child that an end of ``parents`` other than a good one may reach, without locks."""
     found: set[bytes] = set()
     todo = sorted(parents)
+    statement = statements.descendants(connection.dialect.name)
     while todo:
         deepest: set[bytes] = set()
         for part in chunks(todo):
-            for child, depth in connection.execute(statements.DESCENDANTS, {"ids": part}):
+            for child, depth in connection.execute(statement, {"ids": part}):
                 if child not in found and depth == statements.DEPTH:
                     deepest.add(child)
                 found.add(child)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from taskqueue.drivers import open_driver
-from taskqueue.drivers.sqlite import BUSY_PATIENCE, SQLiteDriver
+from taskqueue.drivers.sqlite import SQLiteDriver
+from taskqueue.drivers.sqlite_patience import BUSY_PATIENCE
 from taskqueue.drivers.values import JobFilter
 from taskqueue.errors import DatabaseBusy, StorageFull
 from tests.drivers.world import World
