@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from taskqueue import drivers as drivers_package
-from taskqueue.drivers.sql import SQLDriver
+from taskqueue.drivers.sql_nodes import SQLNodes
 
 SCHEME = "CHAOS_SCHEME"
 """Environment variable: the scheme of the database's URL."""
@@ -30,7 +30,7 @@ def around(owner: Any, name: str, wrapper: Callable[..., Any]) -> None:
 def drivers() -> list[Any]:
     """Return the classes of the driver in use and those that it is made of. Others are not loaded: that takes 0.2 s."""
     drivers_package._module(os.environ[SCHEME])
-    found: list[Any] = [SQLDriver]
+    found: list[Any] = [SQLNodes]
     for each in found:
         found += each.__subclasses__()
     return found
