@@ -17,8 +17,7 @@ TEMPLATE_LATER = 0.25
 LONGEST_TICK = 0.5
 """Seconds between two looks of the supervisor at the lease; a twentieth of a short lease."""
 KILL_WITHIN = 1.0
-"""Seconds that the end of the workers may take from then on. Measured: 3 ms, and 0.1 s on a machine with ten times
-as many busy processes as cores."""
+"""Seconds that the end of the workers may take from then on, also on a machine that is short of time."""
 BEATS_MISSED = 2
 """Heartbeats that may be missing before another connection is tried."""
 

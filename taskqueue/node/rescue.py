@@ -13,7 +13,7 @@ from taskqueue.drivers.values import NodeRow
 from taskqueue.node.identity import certainly_dead, is_local
 
 LOOK_FOR_DEATHS_EVERY: Final = 0.25
-"""Seconds between two looks at the processes of other nodes on this host (20 microseconds each)."""
+"""Seconds between two looks at the processes of other nodes on this host: a few reads in /proc for each."""
 LOOK_AT_NODES_EVERY: Final = 1.0
 """Seconds between two looks at the list of nodes, one query; with more than 20 others a twentieth of a second each."""
 LONGEST_LOOK: Final = 5.0
