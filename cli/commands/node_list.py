@@ -39,7 +39,7 @@ def node_list(
     everyone: Annotated[bool, typer.Option("--all", help="Also nodes that have stopped or died.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document.")] = False,
 ) -> None:
-    """List the nodes with their workers, and how long ago each was heard of.
+    """List the nodes, with their workers and their last beat.
 
     What a node says of its workers is as old as its last beat.
     """

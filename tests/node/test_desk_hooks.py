@@ -181,5 +181,5 @@ def test_a_shutdown_hook_that_never_returns_does_not_use_up_the_places_of_a_node
     modules = ("node_jobs", "hanging_hooks")
     node = hooked.start(1, imports=modules, max_jobs=1, concurrency=concurrency, leave_within=1.0)
     assert {record.state for record in hooked.manager.wait_for(handles, 120)} == {State.COMPLETED}
-    assert "does every function with @on_worker_stop return?" in node.log
+    until(lambda: "does every function with @on_worker_stop return?" in node.log, "a worker that hangs was ended")
     hooked.assert_no_start_twice()
