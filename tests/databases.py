@@ -396,7 +396,8 @@ class MySQL(DatabaseServer):
     def is_in_a_transaction(self, database: Database) -> bool:
         query = (
             "SELECT t.trx_id, t.trx_started FROM information_schema.innodb_trx t JOIN information_schema.processlist p"
-            " ON p.id = t.trx_mysql_thread_id WHERE p.db = DATABASE() AND p.id <> CONNECTION_ID()"
+            " ON p.id = t.trx_mysql_thread_id"
+            " WHERE t.trx_lock_structs > 0 AND p.db = DATABASE() AND p.id <> CONNECTION_ID()"
         )
         return _lasts(lambda: database.rows(query))
 

@@ -62,6 +62,7 @@ def test_only_what_cannot_be_run_here_is_skipped() -> None:
         "it installs the package",
         "it is a unit file",
         "it is a configuration file",
+        "it takes minutes, and the tests have a short form of their own",
     }
 
 
