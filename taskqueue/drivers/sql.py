@@ -66,18 +66,6 @@ class SQLDriver(SQLNodes):
     # --- the seam to a database's own driver ----------------------------------------------------------------
 
     @abstractmethod
-    def read(self, work: Callable[[Connection], T]) -> T:
-        """Run ``work`` on a connection that sees what is committed, again where the database was busy."""
-
-    @abstractmethod
-    def write(self, work: Callable[[Connection], T], *, repeatable: bool = True) -> T:
-        """Run ``work`` in one transaction, from the start again where it lost a lock.
-
-        Where nobody knows whether its COMMIT has happened it is run once more, which has to change nothing then and to
-        answer the same. Work for which that is not so is not ``repeatable``: it ends with `DatabaseUnreachable` then.
-        """
-
-    @abstractmethod
     @contextmanager
     def migrating(self, patience: float = 60.0) -> Iterator[Connection]:
         """Hold the sole right to change tables, in one transaction; wait at most ``patience`` seconds for it."""

@@ -24,11 +24,15 @@ class SQLNodes(Driver):
 
     @abstractmethod
     def read(self, work: Callable[[Connection], T]) -> T:
-        """Run ``work`` on a connection, for reading."""
+        """Run ``work`` on a connection that sees what is committed, again where the database was busy."""
 
     @abstractmethod
-    def write(self, work: Callable[[Connection], T]) -> T:
-        """Run ``work`` in a transaction of its own."""
+    def write(self, work: Callable[[Connection], T], *, repeatable: bool = True) -> T:
+        """Run ``work`` in one transaction, from the start again where it lost a lock.
+
+        Where nobody knows whether its COMMIT has happened it is run once more, which has to change nothing then and to
+        answer the same. Work for which that is not so is not ``repeatable``: it ends with `DatabaseUnreachable` then.
+        """
 
     def register_node(self, identity: NodeIdentity) -> int:
         now = self._clock.now_us()

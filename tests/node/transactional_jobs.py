@@ -189,7 +189,7 @@ one at which it waits for the gate ``open``."""
 def leave(name: str, words: str) -> None:
     """Leave a file for the test, which sees it whole or not at all."""
     file = Path(os.environ["TEST_FOLDER"], name)
-    new = file.with_suffix(f".{threading.get_ident()}")
+    new = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")  # Forks share the number of their main thread.
     new.write_text(words)
     new.rename(file)
 
